@@ -1,4 +1,5 @@
-//! JSON bodies of `/api/v1`. The status screen, the peers and the laboratory read what the master writes here.
+//! JSON bodies of `/api/v1`. The status screen, the peers and the laboratory read what the master writes here; that of
+//! `POST /api/v1/starts` is in `start_report.rs`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

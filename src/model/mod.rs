@@ -17,6 +17,7 @@ pub mod policy;
 pub(crate) mod secrets;
 pub mod shown;
 pub mod slice;
+pub mod start_report;
 pub(crate) mod time;
 pub mod ula;
 pub(crate) mod words;

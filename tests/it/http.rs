@@ -245,6 +245,46 @@ async fn a_start_from_the_menu_counts_whatever_the_policy_is() {
     }
 }
 
+/// A boot image that starts what a script of this master's names says so, last of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_a_machines_place_is_noted_and_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = staged(folder.path());
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    // By this it is known whose script it is; nothing else is answered with it.
+    for (target, is_script) in [(OWN_SCRIPT, true), ("/boot.ipxe", true), ("/api/v1/nodes", false)] {
+        let answer = get(address, target, &[]).await;
+        assert_eq!(answer.header("server").starts_with("recon/"), is_script, "{target}");
+    }
+    let post = async |body: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let length = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        // The blank line behind it is of a next request.
+        ask(&mut stream, "POST", "/api/v1/starts", &[&length]).await.status
+    };
+    let file = |name: &str| format!(r#"{{"name":"{name}","bytes":12,"sha256_head":"0123456789abcdef"}}"#);
+    let report = |files: &str| format!(r#"{{"mac":"52:54:00:12:34:56","files":[{files}]}}"#);
+    assert_eq!(post(&report(&file("linux\\u001b[2J"))).await, 200);
+    let message = site.node_table().all()[0].message.clone().unwrap();
+    assert!(message.contains("52:54:00:12:34:56 it starts linux"), "{message}");
+    assert!(
+        message.contains("(12 bytes, SHA-256 0123456789abcdef…)") && !message.contains('\u{1b}'),
+        "{message}"
+    );
+    for (body, status) in [
+        (report(""), 400),
+        ("{}".to_owned(), 400),
+        (String::new(), 400),
+        (report(&vec![file("x"); 17].join(",")), 400),
+        (report(&file(&"x".repeat(40_000))), 413),
+    ] {
+        assert_eq!(post(&body).await, status, "{}", &body[..body.len().min(100)]);
+    }
+    assert_eq!(site.node_table().all()[0].message.clone(), Some(message));
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
 const OWN_SCRIPT: &str = "/boot.ipxe?mac=52-54-00-12-34-56&bus=01-80-86-10-0e";
 
 /// A machine's script, and its question for the kernel with so much memory, as iPXE fills that in.

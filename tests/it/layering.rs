@@ -71,6 +71,7 @@ const EDGES: &[&str] = &[
     "probe/pci/gpu.rs",
     "probe/security.rs",
     "probe/security/tpm/mod.rs",
+    "role/boot_from/last_report.rs",
     "role/boot_from/load.rs",
     "role/boot_from/machine.rs",
     "role/boot_from/run.rs",

@@ -54,6 +54,7 @@ def _percent(words: bytes) -> bytes:
 def _send_http() -> list[bytes]:
     report = json.dumps({"stage": "agent", "macs": [_MAC], "message": _EVIL, "failure": _EVIL}, ensure_ascii=False)
     odd = json.dumps({"stage": _EVIL, _EVIL: 1}, ensure_ascii=False)
+    starts = json.dumps({"mac": _MAC, "files": [{"name": _EVIL[:60], "bytes": 1, "sha256_head": "0123456789abcdef"}]}, ensure_ascii=False)
     target = b"/api/v1/nodes/" + _NODE.encode() + b"/stage"
     asked = [
         (b"GET /nodes/" + _percent(_BYTES) + b" HTTP/1.1\r\nHost: x", b""),
@@ -65,6 +66,8 @@ def _send_http() -> list[bytes]:
          + b" HTTP/1.1\r\nHost: x", b""),
         (b"POST " + target + b" HTTP/1.1\r\nHost: x", report.encode()),
         (b"POST " + target + b" HTTP/1.1\r\nHost: x", odd.encode()),
+        (b"POST /api/v1/starts HTTP/1.1\r\nHost: x", starts.encode()),
+        (b"POST /api/v1/starts HTTP/1.1\r\nHost: x", odd.encode()),
         (b"PUT /api/v1/nodes/" + _NODE.encode() + b"/upload HTTP/1.1\r\nHost: x\r\nContent-Digest: sha-256=:\xe2\x80\xae:", _BYTES),
         (b"GET /api/v1/nodes HTTP/1.1\r\nHost: x", b""),
         (b"GET /metrics HTTP/1.1\r\nHost: x", b""),

@@ -12,6 +12,7 @@ use super::plan::{self, Sum};
 use super::session::Session;
 use crate::formats::{boot_image, cpio};
 use crate::model::console::console;
+use crate::model::start_report::StartedFile;
 use crate::model::{BootMethod, shown};
 use crate::probe::text::decimal_size;
 use crate::service::boot_script::{Initrd, Plan};
@@ -34,6 +35,8 @@ pub(super) struct Ready {
     kernel: File,
     initrd: Option<File>,
     command_line: String,
+    /// What it is made of: the kernel, and the initrds in their order.
+    pub(super) files: Vec<StartedFile>,
 }
 
 /// One download on its way into a file in memory.
@@ -112,7 +115,7 @@ struct Fetching<'a> {
 
 impl Fetching<'_> {
     /// Fetches one image to `start` of a file in memory, beside `held` bytes of others, holds it against the sums of its name, and gives
-    /// its length.
+    /// what came: its length too.
     async fn fetched(
         &self,
         (image, url): (usize, &str),
@@ -120,7 +123,7 @@ impl Fetching<'_> {
         file: &File,
         start: u64,
         held: u64,
-    ) -> Result<u64, String> {
+    ) -> Result<StartedFile, String> {
         let found = self.session.found(image).ok_or("it was never found")?;
         let mut sink = Sink {
             name,
@@ -145,7 +148,7 @@ impl Fetching<'_> {
         console!("{name}: {}, SHA-256 {hex}", decimal_size(length));
         let wanted = plan::sums_of(self.sums, name, url);
         match wanted.iter().all(|wanted| wanted.sha256 == sum) {
-            true => Ok(length),
+            true => Ok(StartedFile::new(name, length, &sum)),
             false => Err("it has another SHA-256 than it should".to_owned()),
         }
     }
@@ -181,7 +184,7 @@ pub(super) async fn fetch(
     let named = |name: &str, why: String| format!("{name}: {why}");
     let name = &boot.kernel.name;
     let kernel = kexec::memory_file("kernel").map_err(|error| told(&error))?;
-    let length = fetching
+    let first = fetching
         .fetched(
             (wanted.kernel, &wanted.url),
             plan::last_part(&wanted.url),
@@ -195,16 +198,18 @@ pub(super) async fn fetch(
     if let Some(problem) = plan::unfit(&read, &wanted.command_line).into_iter().next() {
         return Err(named(name, problem));
     }
-    let mut held = length;
+    let (mut held, mut files) = (first.bytes, vec![first]);
     let mut initrd = None;
     if !wanted.initrds.is_empty() {
         let file = kexec::memory_file("initrd").map_err(|error| told(&error))?;
         let mut end = 0;
         for wanted in &wanted.initrds {
             let name = shown::line(&wanted.name);
-            end = one_initrd(&fetching, wanted, &file, end, length)
+            let (next, came) = one_initrd(&fetching, wanted, &file, end, held)
                 .await
                 .map_err(|why| named(&name, why))?;
+            end = next;
+            files.push(came);
         }
         held += end;
         initrd = Some(kexec::read_only(file).map_err(|error| told(&error))?);
@@ -216,18 +221,19 @@ pub(super) async fn fetch(
             kernel,
             initrd,
             command_line: wanted.command_line.clone(),
+            files,
         }),
     }
 }
 
-/// Puts one more archive behind the others, beside a kernel of so many bytes, and gives where the next one begins.
+/// Puts one more archive behind the others, beside a kernel of so many bytes, and gives where the next one begins, and what came.
 async fn one_initrd(
     fetching: &Fetching<'_>,
     wanted: &Initrd,
     file: &File,
     start: u64,
     kernel_bytes: u64,
-) -> Result<u64, String> {
+) -> Result<(u64, StartedFile), String> {
     let header = |size| match &wanted.place {
         Some(place) => cpio::before_file(&place.path, place.mode, place.folders, size),
         None => Ok(Vec::new()),
@@ -237,18 +243,18 @@ async fn one_initrd(
     let content = start + before.len() as u64;
     let image = (wanted.image, wanted.url.as_str());
     let held = kernel_bytes + start;
-    let length = fetching.fetched(image, &wanted.name, file, content, held).await?;
-    let mut end = content + length;
+    let came = fetching.fetched(image, &wanted.name, file, content, held).await?;
+    let mut end = content + came.bytes;
     let put = |bytes: &[u8], at: u64| file.write_all_at(bytes, at).map_err(|error| told(&error));
     if wanted.place.is_some() {
-        put(&header(length).map_err(|error| error.to_string())?, start)?;
+        put(&header(came.bytes).map_err(|error| error.to_string())?, start)?;
         put(&[cpio::padding(end), &cpio::trailer()].concat(), end)?;
         end = end.next_multiple_of(4) + cpio::trailer().len() as u64;
     } else {
         boot_image::initrd(&head(file, content)?)?;
     }
     put(cpio::padding(end), end)?;
-    Ok(end + cpio::padding(end).len() as u64)
+    Ok((end + cpio::padding(end).len() as u64, came))
 }
 
 /// Has the kernel take it.

@@ -3,6 +3,7 @@
 pub(crate) mod assisted;
 mod json_plan;
 mod kexec;
+mod last_report;
 mod load;
 mod machine;
 pub(crate) mod plan;

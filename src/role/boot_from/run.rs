@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::assisted::{Assisted, CLIENT_ID, Token};
+use super::last_report;
 use super::load::{self, Ready};
 use super::machine;
 use super::plan::{self, End, Report, Sum};
@@ -17,6 +18,7 @@ use crate::config::boot_sources;
 use crate::config::load::small_file;
 use crate::model::BootMethod;
 use crate::model::console::console;
+use crate::model::start_report::StartedFile;
 use crate::service::fetch::bearer::Bearer;
 use crate::service::fetch::client::{Client, Patience};
 use crate::service::fetch::proxy::Proxies;
@@ -146,16 +148,30 @@ pub(crate) async fn boot_to_end(config: &Config, held: &mut Option<Way>) -> anyh
     }
     let (target, client) = held_way(config, held, Patience::USUAL)?;
     let mut session = Session::begin(Arc::clone(client), target, true).await?;
-    if take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? == Taken::Nothing {
-        console!("{LEFT}");
-        return Ok(Ended::LocalDisk);
-    }
+    let files = match take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? {
+        Taken::In(files) => files,
+        Taken::Nothing => {
+            console!("{LEFT}");
+            return Ok(Ended::LocalDisk);
+        }
+    };
     if config.is_only_loaded {
         console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
         return Ok(Ended::Started);
     }
+    start(&session, files, last_report::ANSWER, kexec::start).await
+}
+
+/// Starts what is loaded, once a recon master whose script it is knows of it, or does not answer in time.
+async fn start(
+    session: &Session,
+    files: Vec<StartedFile>,
+    answer: Duration,
+    jump: impl AsyncFnOnce() -> io::Result<()>,
+) -> anyhow::Result<Ended> {
+    last_report::tell(session, files, answer).await;
     console!("starting it");
-    kexec::start().await.context("starting what was loaded")?;
+    jump().await.context("starting what was loaded")?;
     Ok(Ended::Started)
 }
 
@@ -202,7 +218,8 @@ const LEFT: &str =
 
 #[derive(Debug, PartialEq, Eq)]
 enum Taken {
-    In,
+    /// These files.
+    In(Vec<StartedFile>),
     Nothing,
 }
 
@@ -238,9 +255,11 @@ async fn take_in(
             tokio::time::sleep(pause).await;
         }
         let ready = load::fetch(session, &wanted, &session.sums(&config.sums), &machine::available_bytes).await;
-        let (why, is_of_kernel) = match ready.map(|ready| take_in(&ready)) {
-            Ok(Ok(())) => return Ok(Taken::In),
-            Ok(Err(why)) => (why, true),
+        let (why, is_of_kernel) = match ready {
+            Ok(ready) => match take_in(&ready) {
+                Ok(()) => return Ok(Taken::In(ready.files)),
+                Err(why) => (why, true),
+            },
             Err(why) => (why, false),
         };
         refused.push(wanted.url);
@@ -380,34 +399,152 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::super::load::tests::{WHOLE, serve, session};
     use super::*;
     use crate::formats::boot_image::tests::bzimage;
+    use crate::model::start_report::StartReport;
 
-    /// A server that answers every path with what `answer` gives, and where it writes down what it was asked.
-    async fn witness(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
+    /// A server that answers every path with what `answer` gives, and where it writes down what it was asked. Where that is nothing, it says
+    /// nothing, and the connection stays.
+    async fn witness<A: Into<Vec<u8>>>(
+        answer: impl Fn(&str) -> A + Send + 'static,
+    ) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&asked);
         tokio::spawn(async move {
+            let mut silent = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = vec![0; 4096];
-                let length = stream.read(&mut request).await.unwrap();
-                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let request = request(&mut stream).await;
                 let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
                 kept.lock().unwrap().push(request);
-                stream.write_all(answer(&path).as_bytes()).await.ok();
+                let answer: Vec<u8> = answer(&path).into();
+                if answer.is_empty() {
+                    silent.push(stream);
+                    continue;
+                }
+                stream.write_all(&answer).await.ok();
                 stream.shutdown().await.ok();
             }
         });
         (base, asked)
     }
 
+    /// One request, with its body.
+    async fn request(stream: &mut TcpStream) -> String {
+        let (mut bytes, mut piece) = (Vec::new(), vec![0; 4096]);
+        loop {
+            let length = stream.read(&mut piece).await.unwrap();
+            bytes.extend_from_slice(&piece[..length]);
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let lower = text.to_ascii_lowercase();
+            let body = lower
+                .split_once("content-length: ")
+                .and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+            let is_whole = lower
+                .split_once("\r\n\r\n")
+                .is_some_and(|(_, came)| came.len() >= body.unwrap_or(0));
+            if is_whole || length == 0 {
+                return text;
+            }
+        }
+    }
+
+    /// What a recon master is told, in its order with the start itself, and how long all of that took.
+    async fn started(master: &'static str, report_answer: &'static str) -> (Vec<String>, Duration) {
+        let (base, asked) = witness(move |path| match path {
+            "/boot.ipxe" => {
+                let script = "#!ipxe\nkernel /vm/linux?token=s3cret quiet\ninitrd --name first /one.img\nboot\n";
+                page(script).replacen("\r\n", &format!("\r\n{master}"), 1).into_bytes()
+            }
+            "/api/v1/starts" => report_answer.into(),
+            "/one.img" => page("070701").into_bytes(),
+            _ => [page_head(bzimage().len()).into_bytes(), bzimage()].concat(),
+        })
+        .await;
+        let mut session = session(&base).await;
+        let taken = take_in(&mut session, &Config::default(), |_| Ok(()), Duration::ZERO).await;
+        let Taken::In(files) = taken.unwrap() else {
+            panic!("nothing")
+        };
+        let began = std::time::Instant::now();
+        let jump = async || {
+            asked.lock().unwrap().push("the start".to_owned());
+            Ok(())
+        };
+        let ended = start(&session, files, Duration::from_millis(300), jump).await;
+        assert_eq!(ended.unwrap(), Ended::Started);
+        let asked = asked.lock().unwrap().clone();
+        let is_late = |request: &&String| request.contains(" /api/") || *request == "the start";
+        (asked.iter().filter(is_late).cloned().collect(), began.elapsed())
+    }
+
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn a_master_knows_what_is_started_before_that_starts() {
+        let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let (told, _) = started("Server: recon/0.1.0\r\n", ok).await;
+        let [report, start] = &told[..] else { panic!("{told:?}") };
+        assert_eq!(start, "the start");
+        assert!(report.starts_with("POST /api/v1/starts HTTP/1.1\r\n"), "{report}");
+        assert!(!report.contains("s3cret"), "{report}");
+        let body = report.split_once("\r\n\r\n").unwrap().1;
+        let report = StartReport::read(body.as_bytes()).unwrap();
+        let hex = |bytes: &[u8]| -> String {
+            use sha2::Digest;
+            sha2::Sha256::digest(bytes)[..8]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        };
+        let kernel = bzimage();
+        let expected = [("linux", &kernel[..]), ("first", b"070701")];
+        let said: Vec<_> = report
+            .files
+            .iter()
+            .map(|file| (file.name.as_str(), file.bytes, file.sha256_head.clone()))
+            .collect();
+        assert_eq!(
+            said,
+            expected.map(|(name, bytes)| (name, bytes.len() as u64, hex(bytes)))
+        );
+        // Another server is told nothing.
+        for other in ["", "Server: nginx/1.26\r\n"] {
+            assert_eq!(started(other, ok).await.0, ["the start"]);
+        }
+    }
+
+    /// Two tries where another may do, and the start in the end.
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn a_master_that_does_not_answer_keeps_nobody_from_starting() {
+        for (answer, tries) in [
+            ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", 2),
+            // It takes the connection and says nothing.
+            ("", 2),
+            // One that is older.
+            ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 1),
+            (
+                "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
+                2,
+            ),
+        ] {
+            let (told, took) = started("Server: recon/0.1.0\r\n", answer).await;
+            assert_eq!(told.len(), tries + 1, "{answer}: {told:?}");
+            assert_eq!(told[tries], "the start", "{answer}");
+            assert!(took < Duration::from_secs(5), "{answer}: {took:?}");
+        }
+    }
+
     fn page(body: &str) -> String {
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        page_head(body.len()) + body
+    }
+
+    fn page_head(bytes: usize) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n")
     }
 
     /// A script is a stranger's text: it may name any server, and any server may send elsewhere.

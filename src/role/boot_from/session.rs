@@ -11,9 +11,9 @@ use super::assisted::is_of_one_machine;
 use super::json_plan;
 use super::machine;
 use super::plan::{Seen, Sum};
-use super::settings::{served_by, settings};
+use super::settings::{boot_port, served_by, settings};
 use crate::model::console::console;
-use crate::model::secrets;
+use crate::model::{MacAddr, secrets};
 use crate::service::boot_script::{Answer, Interpreter, MAX_SCRIPT_BYTES, Plan, Request, Script, is_script};
 use crate::service::fetch::client::{Client, Form, Peeked, Piece};
 use crate::service::fetch::url::Target;
@@ -45,6 +45,10 @@ pub(super) struct Session {
     planned: Option<Plan>,
     /// The sums that such a plan has.
     sums: Vec<Sum>,
+    /// The last script that a recon master gave.
+    master: Option<Target>,
+    /// The port by which the script came.
+    port: Option<MacAddr>,
 }
 
 /// What a script comes to.
@@ -74,12 +78,18 @@ async fn whole_script(client: &Client, peeked: Peeked, target: &Target, form: &F
     Ok(bytes)
 }
 
+/// Where a script is that a recon master gives.
+fn given_by_master(peeked: &Peeked) -> Option<Target> {
+    peeked.is_of_master.then(|| peeked.target.clone())
+}
+
 impl Session {
     /// Fetches the script. A URL that is no script is taken as what a script would start.
     pub(super) async fn begin(client: impl Into<Arc<Client>>, url: &Target, waits: bool) -> anyhow::Result<Self> {
         let client = client.into();
         let peeked = client.peek(url, &[]).await.with_context(|| url.to_string())?;
         let local: Option<IpAddr> = Some(peeked.local);
+        let master = given_by_master(&peeked);
         let (mut planned, mut sums) = (None, Vec::new());
         let (script, place) = if is_script(&peeked.head) {
             let place = peeked.target.as_str().to_owned();
@@ -106,6 +116,7 @@ impl Session {
             (Script::read(script.as_bytes())?, url.as_str().to_owned())
         };
         let facts = machine::facts(Path::new("/")).await;
+        let port = boot_port(&facts, local).and_then(|number| facts.ports.get(number)?.mac.parse().ok());
         let told = served_by(settings(&facts, local), &url.host);
         let interpreter = Interpreter::new(script, Some(&place), told);
         Ok(Self {
@@ -118,11 +129,23 @@ impl Session {
             has_missed: false,
             planned,
             sums,
+            master,
+            port,
         })
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The last script that a recon master gave.
+    pub(super) fn master(&self) -> Option<&Target> {
+        self.master.as_ref()
+    }
+
+    /// The port by which the script came; none where that is not known.
+    pub(super) fn port(&self) -> Option<MacAddr> {
+        self.port
     }
 
     /// Sums that files have to have: those that were given, and those of the plan itself.
@@ -232,6 +255,7 @@ impl Session {
         tracing::debug!(%target, bytes = peeked.total, "found");
         let found = peeked.target.as_str().to_owned();
         if is_script(&peeked.head) {
+            self.master = given_by_master(&peeked).or(self.master.take());
             return match whole_script(&self.client, peeked, &target, &form).await {
                 Ok(bytes) => Answer::Fetched {
                     url: Some(found),

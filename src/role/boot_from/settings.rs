@@ -48,10 +48,15 @@ fn buildarch() -> &'static str {
 /// The version of iPXE whose words are understood. Scripts compare it, or show it.
 const VERSION: &str = "1.21.1+";
 
+/// The port that has this address.
+pub(super) fn boot_port(machine: &Machine, local: Option<IpAddr>) -> Option<usize> {
+    let has = |port: &Port| local.is_some_and(|local| port.addresses.contains(&local));
+    machine.ports.iter().position(has)
+}
+
 /// `local`: our own address on the way to the script, by which the port is known that `netX` means.
 pub(super) fn settings(machine: &Machine, local: Option<IpAddr>) -> Settings {
-    let has = |port: &Port| local.is_some_and(|local| port.addresses.contains(&local));
-    let mut settings = Settings::with_boot_port(machine.ports.iter().position(has).unwrap_or(0));
+    let mut settings = Settings::with_boot_port(boot_port(machine, local).unwrap_or(0));
     settings = settings.on(machine.processor);
     let number = |name: &str| machine.ports.iter().position(|port| port.name == name);
     for (own, port) in machine.ports.iter().enumerate() {

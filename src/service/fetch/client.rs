@@ -23,6 +23,7 @@ use super::proxy::Proxies;
 use super::transfer::{Head, Start, Transfer, content_range, pause, status_error};
 use super::url::{Scheme, Target};
 use crate::model::cause;
+use crate::model::start_report::is_master;
 
 /// Most redirections that are followed for one file.
 const MAX_REDIRECTS: usize = 10;
@@ -78,6 +79,8 @@ pub(crate) struct Peeked {
     /// [`PEEK_BYTES`] at most.
     pub(crate) head: Vec<u8>,
     pub(crate) is_whole: bool,
+    /// It is a recon master that answers, by its own word.
+    pub(crate) is_of_master: bool,
 }
 
 /// What comes of a file, in its order.
@@ -130,6 +133,8 @@ impl Client {
             }
             (status, _) => return Err(status_error(status, said.retry_after_seconds)),
         };
+        let server = opened.response.headers().get(header::SERVER);
+        let is_of_master = server.is_some_and(|server| server.to_str().is_ok_and(is_master));
         let mut body = opened.response.into_body();
         let mut bytes = Vec::new();
         let mut ended = false;
@@ -148,6 +153,7 @@ impl Client {
             total,
             head: bytes,
             is_whole,
+            is_of_master,
         })
     }
 
@@ -333,6 +339,27 @@ impl Client {
         asked: &[(HeaderName, String)],
         token: Option<&HeaderValue>,
     ) -> Result<Opened, FetchError> {
+        let mut request = self.head_of(&target, form, asked)?;
+        if let Some(token) = token {
+            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
+        }
+        self.exchange(target, request).await
+    }
+
+    /// Sends what is to be known there, in JSON: once, to this place and to no other. Gives the status of the answer.
+    ///
+    /// # Errors
+    /// There was no answer, in words without secrets.
+    pub(crate) async fn tell(&self, target: &Target, json: Vec<u8>) -> Result<u16, FetchError> {
+        let kind = [(header::CONTENT_TYPE, "application/json".to_owned())];
+        let mut request = self.head_of(target, &[], &kind)?;
+        *request.method_mut() = Method::POST;
+        *request.body_mut() = Full::new(json.into());
+        let opened = self.exchange(target.clone(), request).await?;
+        Ok(opened.response.status().as_u16())
+    }
+
+    async fn exchange(&self, target: Target, request: Request<Full<Bytes>>) -> Result<Opened, FetchError> {
         let connector = (target.scheme == Scheme::Https).then(|| TlsConnector::from(self.tls.clone()));
         let proxy = self.proxies.of_target(&target);
         let connection = connect(&target, proxy, connector.as_ref()).await?;
@@ -341,10 +368,6 @@ impl Client {
         let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
         // What ends the connection is seen by whoever reads from it.
         let driver = AbortOnDropHandle::new(tokio::spawn(async { drop(driver.await) }));
-        let mut request = self.head_of(&target, proxy.filter(|_| connector.is_none()), form, asked)?;
-        if let Some(token) = token {
-            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
-        }
         let answer = timeout(ANSWER, sender.send_request(request)).await;
         let answer = answer.map_err(|_| FetchError::broke(format!("no answer for {} s", ANSWER.as_secs())))?;
         let response = answer.map_err(broke)?;
@@ -356,14 +379,14 @@ impl Client {
         })
     }
 
-    /// `proxy` is one that is told the whole URL.
     fn head_of(
         &self,
         target: &Target,
-        proxy: Option<&Target>,
         form: &Form,
         asked: &[(HeaderName, String)],
     ) -> Result<Request<Full<Bytes>>, FetchError> {
+        // One that is told the whole URL.
+        let proxy = self.proxies.of_target(target).filter(|_| target.scheme == Scheme::Http);
         let path = match proxy {
             Some(_) => format!("http://{}{}", target.authority(false), target.path),
             None => target.path.clone(),

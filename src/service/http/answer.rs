@@ -102,6 +102,7 @@ async fn serve(
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => nodes::stage(site, from, id, request).await,
+        Route::Starts => nodes::starts(site, client, request).await,
         Route::Upload(id) => {
             let span = nodes::upload_span(&id, client);
             nodes::upload(site, from, id, request).instrument(span).await

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, header};
 
 use crate::config::Settings;
 use crate::formats::first_stage::{BusId, FirstStage};
 use crate::model::console::console;
 use crate::model::slice::Slice;
+use crate::model::start_report::SERVER;
 use crate::model::{PostAction, Stage};
 use crate::service::boot::request::StartsWith;
 use crate::service::boot::resolve::BootFile;
@@ -18,7 +19,7 @@ use crate::service::node_table::LoaderReport;
 use crate::sys::clock;
 
 use super::files::{self, Asked};
-use super::response::{Body, line, whole};
+use super::response::{Body, line, set_static, whole};
 use super::route::Who;
 use super::sendfile::WentOut;
 use super::site::Site;
@@ -111,7 +112,12 @@ pub(super) async fn loader(asked: Asked<'_>, master: SocketAddr, name: &'static 
 /// A boot script; one that is not complete never leaves, because it would boot a machine into something nobody meant.
 pub(super) fn boot_script(text: String) -> Response<Body> {
     match complete(&text) {
-        Ok(()) => whole(StatusCode::OK, "text/plain; charset=utf-8", text),
+        Ok(()) => {
+            let mut response = whole(StatusCode::OK, "text/plain; charset=utf-8", text);
+            // Recon that follows it tells this master what it starts.
+            set_static(&mut response, header::SERVER, SERVER);
+            response
+        }
         Err(flaw) => {
             console!("a boot script was not sent, because it is not complete: {flaw}");
             line(

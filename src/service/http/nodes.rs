@@ -14,6 +14,7 @@ use tracing::Span;
 
 use crate::model::api::StageReport;
 use crate::model::console::console;
+use crate::model::start_report::{self, StartReport};
 use crate::model::{NodeId, Stage, shown};
 use crate::store::nodes::Stored;
 use crate::sys::clock;
@@ -80,11 +81,9 @@ pub(super) async fn stage(
     id: NodeId,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let body = Limited::new(request.into_body(), MAX_REPORT_BYTES).collect();
-    let bytes = match tokio::time::timeout(REPORT_LIMIT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => return line(StatusCode::PAYLOAD_TOO_LARGE, "a stage report has at most 64 KiB"),
-        Err(_) => return line(StatusCode::REQUEST_TIMEOUT, "the report did not arrive"),
+    let bytes = match body_of(request, MAX_REPORT_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return *refusal,
     };
     let report: StageReport = match serde_json::from_slice(&bytes) {
         Ok(report) => report,
@@ -101,6 +100,46 @@ pub(super) async fn stage(
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
     site.node_table().report(&id, client, &report, clock::run_time());
+    line(StatusCode::OK, "noted")
+}
+
+/// A short body whole.
+async fn body_of(request: Request<Incoming>, most: usize) -> Result<Bytes, Box<Response<Body>>> {
+    let body = Limited::new(request.into_body(), most).collect();
+    let (status, why) = match tokio::time::timeout(REPORT_LIMIT, body).await {
+        Ok(Ok(body)) => return Ok(body.to_bytes()),
+        Ok(Err(_)) => {
+            let most = most >> 10;
+            (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("such a report has at most {most} KiB"),
+            )
+        }
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the report did not arrive".to_owned()),
+    };
+    Err(Box::new(line(status, &why)))
+}
+
+/// The last word of recon on a machine: what it starts in its own place. In its row, in the log, and on the console; there not of a crowd.
+pub(super) async fn starts(site: &Site, client: IpAddr, request: Request<Incoming>) -> Response<Body> {
+    let bytes = match body_of(request, start_report::MAX_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return *refusal,
+    };
+    let report = match StartReport::read(&bytes) {
+        Ok(report) => report,
+        Err(why) => return line(StatusCode::BAD_REQUEST, &format!("not a report of a start: {why}")),
+    };
+    let sentence = report.sentence();
+    tracing::info!(%client, sentence, "a machine starts something else");
+    let told = {
+        let mut node_table = site.node_table();
+        let is_news = node_table.starts_other(client, report.mac, &sentence, clock::run_time());
+        is_news.then(|| node_table.name_of(client))
+    };
+    if let Some(name) = told {
+        console!("machine {name}: {sentence}");
+    }
     line(StatusCode::OK, "noted")
 }
 

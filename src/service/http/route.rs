@@ -44,6 +44,8 @@ pub enum Route {
     /// A person decides about settings that were not read whole.
     Settings(Decision),
     Stage(NodeId),
+    /// What takes a machine's place, by the recon that ran on it.
+    Starts,
     Upload(NodeId),
 }
 
@@ -117,6 +119,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "workload"] => Route::PostProof(query.strip_prefix("nonce=").and_then(workload::from_hex)),
         ["api", "v1", "settings", "read"] => return only("POST", method, Route::Settings(Decision::Read)),
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
+        ["api", "v1", "starts"] => return only("POST", method, Route::Starts),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
         [folder, ..] if layout::SERVED_FOLDERS.contains(folder) => {
@@ -212,6 +215,7 @@ fn who(query: &str) -> Who {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::start_report;
     use proptest::prelude::*;
 
     #[test]
@@ -262,6 +266,7 @@ mod tests {
                 Route::PostProof(None),
             ),
             ("GET", "/metrics", Route::Metrics),
+            ("POST", start_report::PATH, Route::Starts),
             ("POST", "/api/v1/settings/go", Route::Settings(Decision::Go)),
             ("POST", "/api/v1/settings/read", Route::Settings(Decision::Read)),
             ("POST", "/api/v1/nodes/mac-525400123456/stage", Route::Stage(id.clone())),
@@ -365,7 +370,9 @@ mod tests {
             );
         }
         assert_eq!(route("DELETE", "/nodes/x"), Err(NoRoute::Method("GET, HEAD")));
-        assert_eq!(route("GET", "/api/v1/settings/go"), Err(NoRoute::Method("POST")));
+        for target in ["/api/v1/settings/go", start_report::PATH] {
+            assert_eq!(route("GET", target), Err(NoRoute::Method("POST")), "{target}");
+        }
         for name in ["/site.key", "/recon.toml", "/authorized_keys"] {
             assert_eq!(route("GET", name), Err(NoRoute::NotFound), "{name}");
         }

@@ -82,7 +82,7 @@ impl NodeTable {
     }
 
     /// The row of a port, to which its address leads from now on.
-    fn row_at(&mut self, mac: MacAddr, address: IpAddr) -> Option<&mut Row> {
+    pub(super) fn row_at(&mut self, mac: MacAddr, address: IpAddr) -> Option<&mut Row> {
         self.by_mac(mac)?.address = Some(address);
         let index = *self.by_mac.get(&mac)?;
         self.lead_address(address, index);
@@ -155,7 +155,7 @@ impl NodeTable {
         let loops = node.starts.loops().then(|| node.starts.cause(said.needed_mib));
         let news = loops.clone().filter(|_| first);
         node.failure = said.trouble.clone().or(loops);
-        if node.fallback.current().is_some() {
+        if node.fallback.current().is_some() | std::mem::take(&mut node.starts_other) {
             node.message = None;
         }
         news

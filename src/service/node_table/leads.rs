@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::row::Row;
-use crate::model::{MacAddr, NodeId};
+use crate::model::{MacAddr, NodeId, RunTime};
 
 /// Rows of the table, about 700 bytes each: more machines than one stick is meant for. Further ones are served and stored, but
 /// not listed; they are counted, and the screen says so.
@@ -29,6 +29,8 @@ pub struct NodeTable {
     pub(super) free: Vec<usize>,
     /// How often a machine found no row.
     pub(super) unlisted: u64,
+    /// When the console was last told what a machine starts.
+    pub(super) told_start: Option<RunTime>,
     /// How often one machine or name wanted more than its share: ports, addresses, rows.
     pub(super) beyond: u64,
 }

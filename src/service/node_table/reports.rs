@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use super::identify::completed;
 use super::leads::NodeTable;
 use crate::model::api::StageReport;
-use crate::model::{NodeId, RunTime, Stage};
+use crate::model::{MacAddr, NodeId, RunTime, Stage};
 use crate::store::inventory::InventoryFacts;
 
 /// What a peer says of itself is kept up to this many characters.
 const MAX_MESSAGE_CHARS: usize = 500;
+/// Between two starts of something else that the console tells; their rows and the log have all.
+const TOLD_START_SECONDS: f64 = 5.0;
 
 impl NodeTable {
     /// The agent spoke. Rows of the same machine that were known by its ports so far become one.
@@ -28,6 +30,9 @@ impl NodeTable {
             // It speaks again after it asked for its power to be cut: it was not.
             node.reached[Stage::Off as usize] = None;
         }
+        if std::mem::take(&mut node.starts_other) {
+            node.message = None;
+        }
         if let Some(message) = &report.message {
             node.message = Some(message.chars().take(MAX_MESSAGE_CHARS).collect());
         }
@@ -35,6 +40,23 @@ impl NodeTable {
             .failure
             .as_ref()
             .map(|text| text.chars().take(MAX_MESSAGE_CHARS).collect());
+    }
+
+    /// Recon on the machine starts something else in its own place, as `sentence` has it. True where the console is to say so: not of each of a
+    /// crowd, and not as often as somebody likes.
+    pub fn starts_other(&mut self, from: IpAddr, mac: Option<MacAddr>, sentence: &str, now: RunTime) -> bool {
+        if let Some(mac) = mac.filter(|_| !self.by_address.contains_key(&from)) {
+            self.row_at(mac, from);
+        }
+        if let Some(node) = self.at(from) {
+            node.message = Some(sentence.chars().take(MAX_MESSAGE_CHARS).collect());
+            node.starts_other = true;
+        }
+        let is_news = self.told_start.is_none_or(|last| now - last >= TOLD_START_SECONDS);
+        if is_news {
+            self.told_start = Some(now);
+        }
+        is_news
     }
 
     /// The machine's upload is acknowledged and kept as `id`, in this run or, without an address, in an earlier one.

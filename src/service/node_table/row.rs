@@ -33,6 +33,8 @@ pub(super) struct Row {
     /// First time in each stage of the present boot.
     pub(super) reached: [Option<RunTime>; Stage::ALL.len()],
     pub(super) message: Option<String>,
+    /// That is of what it starts, and true until it is heard again.
+    pub(super) starts_other: bool,
     pub(super) failure: Option<String>,
     pub(super) bytes_sent: u64,
     pub(super) stored_sha256: Option<String>,

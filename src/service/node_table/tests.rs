@@ -677,6 +677,40 @@ fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
 }
 
 #[test]
+fn what_takes_a_machines_place_stands_in_its_row_until_it_is_heard_again() {
+    let mut nodes = NodeTable::default();
+    let message = |nodes: &NodeTable| nodes.all()[0].message.clone();
+    let other = [10, 0, 0, 9].into();
+    assert!(nodes.starts_other(ADDRESS, Some(mac(1)), "it starts linux", at_second(1.0)));
+    assert_eq!(message(&nodes).as_deref(), Some("it starts linux"));
+    assert_eq!(nodes.all()[0].stage, Stage::Seen, "nothing else is known of it");
+    // Of a crowd the rows tell, and of an address that nobody knows nothing is kept.
+    assert!(!nodes.starts_other(other, Some(mac(2)), "it starts bsd", at_second(5.9)));
+    assert!(
+        nodes
+            .all()
+            .iter()
+            .any(|row| row.message.as_deref() == Some("it starts bsd"))
+    );
+    assert!(nodes.starts_other([10, 0, 0, 99].into(), None, "x", at_second(6.0)));
+    assert_eq!(nodes.all().len(), 2);
+    // Another's port takes no address away.
+    nodes.starts_other(ADDRESS, Some(mac(2)), &"y".repeat(10_000), at_second(6.0));
+    assert_eq!(nodes.name_of(ADDRESS), mac(1).to_string());
+    assert_eq!(message(&nodes).unwrap().len(), 500);
+    let said = LoaderReport {
+        mac: Some(mac(1)),
+        ..LoaderReport::default()
+    };
+    nodes.script(ADDRESS, &said, at_second(7.0));
+    assert_eq!(message(&nodes), None, "its boot program asks anew");
+    nodes.starts_other(ADDRESS, None, "it starts linux", at_second(8.0));
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(9.0));
+    assert_eq!(message(&nodes), None, "its agent is there");
+    assert_consistent(&nodes);
+}
+
+#[test]
 fn what_a_machine_is_refused_for_is_news_once() {
     let mut nodes = NodeTable::default();
     assert!(!nodes.refused(ADDRESS, "nobody"));
