@@ -19,6 +19,7 @@ pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
         append: args.append,
         sums: sums.map_err(|why| anyhow::anyhow!(why))?,
         method: args.method.unwrap_or_default(),
+        script_patience: None,
         is_only_loaded: args.no_jump,
         is_agreed: args.yes,
     };

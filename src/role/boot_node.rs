@@ -48,6 +48,8 @@ const MISTAKE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How long what may still change is tried where the machine is not to try for ever.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// A boot script that the network named begins again for this long; then the network is asked anew.
+const ASKED_ANEW: Duration = Duration::from_secs(180);
 /// For whoever takes the boot image out.
 const UNPLUG: Duration = Duration::from_secs(60);
 
@@ -71,7 +73,7 @@ pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()
         Some(begun) => begun?,
         None => {
             console!(
-                "{} minutes after its start nothing is known that could be started",
+                "{} minutes after its start this machine has no way to the network, or nobody says what it is to start",
                 PATIENCE.as_secs() / 60
             );
             return give_up(on_failure).await;
@@ -140,7 +142,11 @@ async fn start(line: &KernelLine, settings: &Settings, uplink: &Uplink, mut chos
     let mut held = None;
     for tries in 0.. {
         let (on_failure, source) = (chosen.boot.on_failure, chosen.source);
-        let error = match run::boot_to_end(&config(line, chosen.clone())?, &mut held).await {
+        let config = Config {
+            script_patience: script_patience(on_failure, source, clock::since_boot()),
+            ..config(line, chosen.clone())?
+        };
+        let error = match run::boot_to_end(&config, &mut held).await {
             // It goes on elsewhere.
             Ok(Ended::Started) => return Ok(()),
             Ok(Ended::LocalDisk) => return start_disk().await,
@@ -171,6 +177,13 @@ async fn start(line: &KernelLine, settings: &Settings, uplink: &Uplink, mut chos
         }
     }
     Ok(())
+}
+
+/// How long a boot script may begin again: what follows is nothing that it could do.
+fn script_patience(on_failure: OnFailure, source: Source, gone: Duration) -> Option<Duration> {
+    let end = (on_failure != OnFailure::Retry).then(|| PATIENCE.saturating_sub(gone));
+    let anew = source.is_of_network().then_some(ASKED_ANEW);
+    end.into_iter().chain(anew).min()
 }
 
 /// What a network names by now; none where it is not the network's word that counts.
@@ -352,6 +365,24 @@ mod tests {
                 is_end(on_failure, is_final, tried),
                 end,
                 "{on_failure} {is_final} {tried:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_script_of_the_network_begins_again_for_minutes_only() {
+        let minutes = |number: u64| Duration::from_secs(60 * number);
+        for (on_failure, source, gone, patience) in [
+            (OnFailure::Retry, Source::File, minutes(99), None),
+            (OnFailure::Retry, Source::Dhcp, minutes(99), Some(minutes(3))),
+            (OnFailure::Reboot, Source::File, minutes(1), Some(minutes(9))),
+            (OnFailure::Reboot, Source::Master, minutes(1), Some(minutes(3))),
+            (OnFailure::Poweroff, Source::Master, minutes(11), Some(minutes(0))),
+        ] {
+            assert_eq!(
+                script_patience(on_failure, source, gone),
+                patience,
+                "{on_failure} {source} {gone:?}"
             );
         }
     }

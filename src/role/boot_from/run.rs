@@ -68,6 +68,8 @@ pub(crate) struct Config {
     pub(crate) append: Option<String>,
     pub(crate) sums: Vec<Sum>,
     pub(crate) method: BootMethod,
+    /// A script that begins again and again because something is not to be had has this long; none: as long as it likes.
+    pub(crate) script_patience: Option<Duration>,
     /// Load only, and leave the start to somebody else.
     pub(crate) is_only_loaded: bool,
     /// Whoever asks knows that this machine's work ends.
@@ -148,6 +150,7 @@ pub(crate) async fn boot_to_end(config: &Config, held: &mut Option<Way>) -> anyh
     }
     let (target, client) = held_way(config, held, Patience::USUAL)?;
     let mut session = Session::begin(Arc::clone(client), target, true).await?;
+    session.until = config.script_patience.map(|time| tokio::time::Instant::now() + time);
     let files = match take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? {
         Taken::In(files) => files,
         Taken::Nothing => {
@@ -515,6 +518,22 @@ mod tests {
         for other in ["", "Server: nginx/1.26\r\n"] {
             assert_eq!(started(other, ok).await.0, ["the start"]);
         }
+    }
+
+    /// Whoever named the script may name another one by now.
+    #[tokio::test]
+    async fn a_script_that_begins_again_for_ever_has_its_end() {
+        let script = "#!ipxe\n:again\nkernel /none ||\nsleep 1\ngoto again\n";
+        let (base, asked) = witness(move |path| match path {
+            "/boot.ipxe" => page(script),
+            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        })
+        .await;
+        let mut session = session(&base).await;
+        session.until = Some(tokio::time::Instant::now() + Duration::from_millis(1500));
+        let why = session.next(None).await.err().unwrap().to_string();
+        assert!(why.contains("still waits"), "{why}");
+        assert_eq!(asked.lock().unwrap().len(), 4, "the script, and three tries");
     }
 
     /// Two tries where another may do, and the start in the end.

@@ -12,6 +12,8 @@ use super::json_plan;
 use super::machine;
 use super::plan::{Seen, Sum};
 use super::settings::{boot_port, served_by, settings};
+use tokio::time::Instant;
+
 use crate::model::console::console;
 use crate::model::{MacAddr, secrets};
 use crate::service::boot_script::{Answer, Interpreter, MAX_SCRIPT_BYTES, Plan, Request, Script, is_script};
@@ -45,6 +47,8 @@ pub(super) struct Session {
     planned: Option<Plan>,
     /// The sums that such a plan has.
     sums: Vec<Sum>,
+    /// From then on the script waits no longer where something was not to be had. None: as long as it likes.
+    pub(super) until: Option<Instant>,
     /// The last script that a recon master gave.
     master: Option<Target>,
     /// The port by which the script came.
@@ -129,6 +133,7 @@ impl Session {
             has_missed: false,
             planned,
             sums,
+            until: None,
             master,
             port,
         })
@@ -204,6 +209,9 @@ impl Session {
                         Answer::Failed(error.to_string())
                     }
                 },
+                Request::Wait(_) if self.has_missed && self.until.is_some_and(|until| until <= Instant::now()) => {
+                    bail!("the boot script still waits for what is not to be had")
+                }
                 Request::Wait(time) => {
                     match self.waits {
                         true => tokio::time::sleep(time).await,

@@ -18,7 +18,7 @@ use crate::model::console::console;
 use crate::role::boot_from::settings::ipv6_addresses;
 use crate::role::peer::network::{Leased, MENTION, ask6, exchange, exchange6, waiting};
 use crate::service::dhcp6::probe as probe6;
-use crate::service::ra::wire;
+use crate::service::ra::wire::{self, RouterMessage};
 use crate::sys::icmp6::{ALL_ROUTERS, RouterSocket};
 use crate::sys::netif::{self, Link, Netlink};
 use crate::sys::packet::DhcpTap;
@@ -29,12 +29,16 @@ use super::link::above;
 pub(super) const SYS: &str = "/sys";
 /// How often ports are looked for.
 const POLL: Duration = Duration::from_millis(100);
+/// The same where there is an address.
+const POLL_LATER: Duration = Duration::from_secs(2);
 /// Addresses of IPv6.
 const ADDRESSES6: &str = "/proc/net/if_inet6";
 /// Longest table of addresses that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Routers have this long to say which servers resolve names; they may wait half a second themselves (RFC 4861 §6.2.6).
-const ROUTERS: Duration = Duration::from_secs(2);
+/// Routers have this long to say which servers resolve names: to all they speak every 3 s at most (RFC 4861 §6.2.6, MIN_DELAY_BETWEEN_RAS).
+const ROUTERS: Duration = Duration::from_secs(4);
+/// A packet may be lost.
+const TRIES: usize = 3;
 
 /// An address that was given.
 pub(super) enum Given {
@@ -118,7 +122,8 @@ pub(super) async fn ask_everywhere(netlink: Netlink, fixed: Option<Link>, vlan: 
             mentioned = Instant::now();
             console!("{}", waiting(dark.iter().map(|link| link.name.as_str()), None));
         }
-        tokio::time::sleep(POLL).await;
+        let pause = if asking.has.any() { POLL_LATER } else { POLL };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -165,8 +170,10 @@ pub(super) async fn six(link: &Link, asking: &Asking) {
             return;
         }
         if let Some(mut given) = given6(socket.as_ref().ok(), link).await {
-            // A network may have no other that names them.
-            given.name_servers.extend(named_by_router(link).await);
+            // Where nobody else names them.
+            if given.name_servers.is_empty() {
+                given.name_servers = named_by_router(link).await;
+            }
             drop(asking.sender.send((link.clone(), Given::Six(given))).await);
             return;
         }
@@ -180,29 +187,35 @@ async fn given6(socket: Option<&UdpSocket>, link: &Link) -> Option<Leased6> {
     match socket {
         None => made.then(Leased6::default),
         Some(socket) if made => {
-            let reply = ask6(socket, link, probe6::Ask::Inform, rand::random()).await;
-            let told = reply.map(Leased6::of).unwrap_or_default();
+            let mut told = None;
+            for _ in 0..TRIES {
+                told = ask6(socket, link, probe6::Ask::Inform, rand::random()).await;
+                if told.is_some() {
+                    break;
+                }
+            }
+            let told = told.map(Leased6::of).unwrap_or_default();
             Some(Leased6 { address: None, ..told })
         }
         Some(socket) => exchange6(socket, link).await.map(Leased6::of),
     }
 }
 
-/// The servers that the first router names that names any.
+/// The servers that the first router names that is heard.
 async fn named_by_router(link: &Link) -> Vec<Ipv6Addr> {
     let Ok(socket) = RouterSocket::open(&link.name, link.index) else {
         return Vec::new();
     };
-    if socket.send(&wire::solicitation(link.mac), ALL_ROUTERS).await.is_err() {
-        return Vec::new();
-    }
-    let deadline = Instant::now() + ROUTERS;
     let mut message = Vec::new();
-    while let Ok(Ok(from)) = timeout_at(deadline, socket.receive(&mut message)).await {
-        if wire::heard(&message, from).is_some() {
-            let servers = wire::name_servers(&message);
-            if !servers.is_empty() {
-                return servers;
+    for _ in 0..TRIES {
+        if socket.send(&wire::solicitation(link.mac), ALL_ROUTERS).await.is_err() {
+            return Vec::new();
+        }
+        let deadline = Instant::now() + ROUTERS;
+        while let Ok(Ok(from)) = timeout_at(deadline, socket.receive(&mut message)).await {
+            // One that speaks and names none is not asked again.
+            if wire::heard(&message, from).is_some_and(|said| said != RouterMessage::Solicitation) {
+                return wire::name_servers(&message);
             }
         }
     }
@@ -269,9 +282,7 @@ mod tests {
                     let how = std::env::var("RECON_TEST_IPV6").unwrap();
                     assert_eq!(given.address.is_none(), how != "given", "{:?}", given.address);
                     let resolves: Ipv6Addr = "fd00::1".parse().unwrap();
-                    // By DHCPv6, and by the router.
-                    let told = if how == "advertised" { 1 } else { 2 };
-                    assert_eq!(given.name_servers, vec![resolves; told]);
+                    assert_eq!(given.name_servers, [resolves]);
                     assert_eq!(dhcp_url(&given.boot_file).is_some(), how != "advertised");
                     seen[IPV6] = true;
                 }

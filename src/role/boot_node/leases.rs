@@ -54,26 +54,32 @@ pub(super) async fn set4(netlink: &Netlink, link: &Link, leased: &Leased) -> any
 }
 
 /// Holds it, and asks for another where it is lost; for ever. `told`: what the server says then.
-pub(super) async fn keep4(netlink: Netlink, link: Link, mut leased: Leased, told: impl Fn(&Leased)) {
+pub(super) async fn keep4(netlink: Netlink, link: Link, leased: Leased, told: impl Fn(&Leased)) {
+    let mut has = Some(leased);
     loop {
-        match next4(&netlink, &link, leased.clone()).await {
+        if let Some(leased) = has.take() {
+            let address = leased.address;
+            match DhcpTap::open(link.index) {
+                Ok(tap) => hold(&tap, link.mac, leased).await,
+                Err(error) => console!("{}: holding {address}: {error}", link.name),
+            }
+            lose(&netlink, &link, address.into()).await;
+        }
+        match next4(&netlink, &link).await {
             Ok(next) => {
                 told(&next);
-                leased = next;
+                has = Some(next);
             }
             Err(error) => {
-                console!("{}: holding {}: {error:#}", link.name, leased.address);
+                console!("{}: asking for an address: {error:#}", link.name);
                 sleep(RETRY).await;
             }
         }
     }
 }
 
-async fn next4(netlink: &Netlink, link: &Link, leased: Leased) -> anyhow::Result<Leased> {
+async fn next4(netlink: &Netlink, link: &Link) -> anyhow::Result<Leased> {
     let tap = DhcpTap::open(link.index)?;
-    let address = leased.address;
-    hold(&tap, link.mac, leased).await?;
-    lose(netlink, link, address.into()).await;
     let mut tries = 0u32;
     loop {
         if let Some(next) = exchange(&tap, link.mac).await? {
@@ -117,7 +123,11 @@ pub(super) async fn keep6(netlink: Netlink, link: Link, address: Ipv6Addr, mut s
         if has.is_none() {
             match set6(&netlink, &link, next).await {
                 Ok(()) => has = Some(next),
-                Err(error) => console!("{error:#}"),
+                Err(error) => {
+                    console!("{error:#}");
+                    // The next try is soon.
+                    seconds = 0;
+                }
             }
         }
     }

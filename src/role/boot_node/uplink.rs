@@ -16,7 +16,7 @@ use crate::config::boot_file::Network;
 use crate::config::boot_sources::{Named, Source, dhcp_url};
 use crate::model::console::console;
 use crate::model::{Endpoint, HTTP_PORT, MacAddr};
-use crate::role::peer::network::{Leased, exchange, usable_link};
+use crate::role::peer::network::{Leased, offered, usable_link};
 use crate::service::dhcp4::probe::{Ask, Overheard, Question, heard, packet};
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
@@ -50,6 +50,13 @@ struct State {
 }
 
 impl State {
+    /// Both families may come by one.
+    fn add(&mut self, link: Link) {
+        if !self.links.iter().any(|one| one.index == link.index) {
+            self.links.push(link);
+        }
+    }
+
     /// A server of DHCP says, perhaps anew, what it says on this interface.
     fn answered(&mut self, link: &Link, leased: &Leased) {
         let from = (link.index, IPV4);
@@ -174,7 +181,10 @@ impl Uplink {
                 },
             };
             let (link, one) = next.context("nobody asks for an address any more")?;
-            self.take(&netlink, link, one, &has).await?;
+            match self.take(&netlink, link, one, &has).await {
+                Err(error) if has.any() => console!("{error:#}"),
+                done => done?,
+            }
             deadline = deadline.or(Some(Instant::now() + OTHER_FAMILY));
         }
         // The other family may be what leads to the server, and come later.
@@ -197,12 +207,13 @@ impl Uplink {
             Given::Four(_) => IPV4,
             Given::Six(_) => IPV6,
         };
-        if !has.take(family) {
+        if has.family(family) {
             return Ok(());
         }
         match given {
             Given::Four(leased) => {
                 set4(netlink, &link, &leased).await?;
+                has.take(family);
                 self.lock().answered(&link, &leased);
                 let (all, at) = (self.clone(), link.clone());
                 let told = move |next: &Leased| {
@@ -217,14 +228,18 @@ impl Uplink {
                 match given.address {
                     Some(address) => {
                         set6(netlink, &link, address).await?;
+                        has.take(family);
                         tokio::spawn(keep6(netlink.clone(), link.clone(), address, given.seconds));
                     }
-                    None => console!("{} has an IPv6 address by the word of its router", link.name),
+                    None => {
+                        has.take(family);
+                        console!("{} has an IPv6 address by the word of its router", link.name);
+                    }
                 }
                 self.lock().answered6(&link, given);
             }
         }
-        self.lock().links.push(link);
+        self.lock().add(link);
         self.write_resolver()
     }
 
@@ -249,14 +264,17 @@ impl Uplink {
         named
     }
 
-    /// The DHCP servers may have been told meanwhile what to name.
+    /// The DHCP servers may have been told meanwhile what to name. What they offer besides is not taken: the address that was given is held.
     pub(super) async fn ask_again(&self) {
         let links = self.lock().links.clone();
         for link in links {
             let Ok(tap) = DhcpTap::open(link.index) else { continue };
-            if let Ok(Some(leased)) = exchange(&tap, link.mac).await {
-                self.lock().answered(&link, &leased);
+            if let Ok(Some(offer)) = offered(&tap, link.mac).await {
+                self.lock().answered(&link, &offer);
             }
+        }
+        if let Err(error) = self.write_resolver() {
+            console!("{error:#}");
         }
     }
 }

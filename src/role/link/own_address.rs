@@ -100,5 +100,6 @@ async fn keep(link: &Link, now: &watch::Sender<Option<Own>>) -> io::Result<()> {
         router: leased.router,
         set_here: true,
     }));
-    hold(&tap, link.mac, leased).await
+    hold(&tap, link.mac, leased).await;
+    Ok(())
 }

@@ -1,6 +1,5 @@
 //! Addresses that were given for a time, held for as long as they are wanted.
 
-use std::io;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,28 +9,32 @@ use crate::model::MacAddr;
 use crate::role::peer::network::{Answer, Leased, renew};
 use crate::sys::packet::DhcpTap;
 
-/// A lease is asked to be longer at least this often, and at most every so often: a lease of a few seconds would keep the wire busy.
+/// Shortest and longest pause before a lease is asked to be longer: one of a few seconds would keep the wire busy.
 const RENEW_SECONDS: RangeInclusive<u64> = 10..=86_400;
 
 /// Has a lease made longer, again and again. Returns once the address is not this port's any more.
-pub(crate) async fn hold(tap: &DhcpTap, mac: MacAddr, mut leased: Leased) -> io::Result<()> {
+pub(crate) async fn hold(tap: &DhcpTap, mac: MacAddr, mut leased: Leased) {
     let address = leased.address;
     let mut granted = Instant::now();
     loop {
         sleep(pause(leased.seconds, granted.elapsed())).await;
         let end = Duration::from_secs(leased.seconds.map_or(u64::from(u32::MAX), u64::from));
-        match renew(tap, mac, address).await? {
+        let answer = renew(tap, mac, address).await.unwrap_or_else(|error| {
+            tracing::debug!(%address, %error, "asking for more time");
+            Answer::Nothing
+        });
+        match answer {
             Answer::Given(longer) if longer.address == address => {
                 (leased, granted) = (longer, Instant::now());
             }
-            Answer::Given(_) | Answer::Refused => return Ok(()),
-            Answer::Nothing if granted.elapsed() >= end => return Ok(()),
+            Answer::Given(_) | Answer::Refused => return,
+            Answer::Nothing if granted.elapsed() >= end => return,
             Answer::Nothing => {}
         }
     }
 }
 
-/// RFC 2131 §4.4.5: half of what is left of a lease of so many seconds; without a number, it does not end.
+/// RFC 2131 §4.4.5: half of what is left of a lease of so many seconds; without a number, half of the longest pause.
 pub(crate) fn pause(seconds: Option<u32>, elapsed: Duration) -> Duration {
     let whole = seconds.map_or(*RENEW_SECONDS.end(), u64::from);
     let half = whole.saturating_sub(elapsed.as_secs()) / 2;

@@ -196,6 +196,14 @@ pub(crate) async fn ask6(
     None
 }
 
+/// What the first server offers, which is not taken. `None`: nobody answered.
+pub(crate) async fn offered(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
+    match ask(tap, Ask::Discover, mac, rand::random(), MessageType::Offer).await? {
+        Answer::Given(offer) => Ok(Some(offer)),
+        Answer::Refused | Answer::Nothing => Ok(None),
+    }
+}
+
 /// One whole exchange: DISCOVER, OFFER, REQUEST, ACK. `None`: a packet was not answered.
 pub(crate) async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
     let xid = rand::random();
