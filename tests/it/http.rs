@@ -102,6 +102,16 @@ const FIRST_STAGE: [(&str, u64); 4] = [
     ("port/e1000.img", 300),
 ];
 
+/// The port that the scripts here are asked for, and the address that the tests ask from.
+const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// A machine with this port has that address.
+fn knows_machine(site: &Site, mac: MacAddr) {
+    site.node_table().heard(mac, true, RunTime::default());
+    site.node_table().addressed(mac, HERE, RunTime::default());
+}
+
 /// A master whose medium has a first stage, and an initrd that wants twice 800 MB by its length.
 fn staged(folder: &std::path::Path) -> Arc<Site> {
     let file = |name: &str, length: u64| {
@@ -139,7 +149,6 @@ fn staged(folder: &std::path::Path) -> Arc<Site> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
     let folder = tempfile::tempdir().unwrap();
-    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
     let (initrd, first) = ("initrd=initrd", "initrd=base.img");
     for (memory, loops_with) in [
         ("4096", [initrd, initrd]),
@@ -148,8 +157,7 @@ async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
         ("255", [first, first]),
     ] {
         let site = staged(folder.path());
-        site.node_table().heard(mac, true, RunTime::default());
-        site.node_table().addressed(mac, here, RunTime::default());
+        knows_machine(&site, MAC);
         let (address, stop, running) = serve(Arc::clone(&site)).await;
         for turn in 0..5 {
             let script = get(address, "/boot.ipxe?mac=52-54-00-12-34-56&bus=01-80-86-10-0e", &[]).await;
@@ -160,7 +168,7 @@ async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
             let kernel = format!("/boot/x86_64/kernel?memory={memory}&map=__&modules=_&action=inventory");
             assert_eq!(get(address, &kernel, &[]).await.status, 200, "{memory}, {turn}");
             // Noted as sent; the initrd here has no bytes to give.
-            site.node_table().initrd(here, None);
+            site.node_table().initrd(HERE, None);
         }
         stop.cancel();
         running.await.unwrap().unwrap();
@@ -172,10 +180,8 @@ async fn a_machine_that_loops_gets_the_initrd_where_it_fits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_of_which_nothing_is_known_gets_first_stage_and_initrd_by_turns() {
     let folder = tempfile::tempdir().unwrap();
-    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
     let site = staged(folder.path());
-    site.node_table().heard(mac, true, RunTime::default());
-    site.node_table().addressed(mac, here, RunTime::default());
+    knows_machine(&site, MAC);
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let mut got = Vec::new();
     for _ in 0..7 {
@@ -210,15 +216,13 @@ async fn a_machine_of_which_nothing_is_known_gets_first_stage_and_initrd_by_turn
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_from_the_menu_counts_whatever_the_policy_is() {
     let folder = tempfile::tempdir().unwrap();
-    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
     for post_action in [PostAction::Inventory, PostAction::Liveboot] {
         let mut site = staged(folder.path());
         let text = format!("[peers]\npost-action = \"{post_action}\"\n");
         let loaded = settings_of("recon.toml", Ok(Some(text.into_bytes())));
         assert_eq!(loaded.problems, [""; 0]);
         Arc::get_mut(&mut site).unwrap().settings = Arc::new(Live::fine(loaded.settings));
-        site.node_table().heard(mac, true, RunTime::default());
-        site.node_table().addressed(mac, here, RunTime::default());
+        knows_machine(&site, MAC);
         let (address, stop, running) = serve(Arc::clone(&site)).await;
         for turn in 0..5 {
             let menu = get(address, &OWN_SCRIPT.replace("boot.ipxe", "menu.ipxe"), &[]).await;
@@ -237,7 +241,7 @@ async fn a_start_from_the_menu_counts_whatever_the_policy_is() {
                     get(address, "/boot/x86_64/first/base.img", &[]).await;
                     get(address, "/boot/x86_64/first/port/e1000.img", &[]).await;
                 }
-                _ => site.node_table().initrd(here, None),
+                _ => site.node_table().initrd(HERE, None),
             }
         }
         stop.cancel();
@@ -302,10 +306,8 @@ async fn script_and_kernel(address: SocketAddr, memory_mib: &str) -> (String, St
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kernel_is_measured_by_what_its_script_chose() {
     let folder = tempfile::tempdir().unwrap();
-    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
     let site = staged(folder.path());
-    site.node_table().heard(mac, true, RunTime::default());
-    site.node_table().addressed(mac, here, RunTime::default());
+    knows_machine(&site, MAC);
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let (script, small) = script_and_kernel(address, "255").await;
     assert!(script.contains(" initrd=base.img "), "{script}");
@@ -313,7 +315,7 @@ async fn a_kernel_is_measured_by_what_its_script_chose() {
     for _ in 0..4 {
         let (_, kernel) = script_and_kernel(address, "4096").await;
         assert_eq!(get(address, &kernel, &[]).await.status, 200);
-        site.node_table().initrd(here, None);
+        site.node_table().initrd(HERE, None);
     }
     // It loops, so it gets the initrd, which wants more than it says that it has now.
     let (script, kernel) = script_and_kernel(address, "300").await;
@@ -341,15 +343,13 @@ async fn a_kernel_is_measured_by_what_its_script_chose() {
 async fn a_start_counts_when_all_of_it_went_out_and_once() {
     const LARGE: u64 = 64 << 20;
     let folder = tempfile::tempdir().unwrap();
-    let (mac, here) = (MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]), IpAddr::from([127, 0, 0, 1]));
     let mut site = staged(folder.path());
     let large = folder.path().join("large");
     std::fs::File::create(&large).unwrap().set_len(LARGE).unwrap();
     let stage = Arc::get_mut(&mut site).unwrap().boot.first_stage.as_mut().unwrap();
     let e1000 = stage.port.get_mut("e1000").unwrap();
     (e1000.path, e1000.offset, e1000.length) = (large, 0, LARGE);
-    site.node_table().heard(mac, true, RunTime::default());
-    site.node_table().addressed(mac, here, RunTime::default());
+    knows_machine(&site, MAC);
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     let (base, last) = ("/boot/x86_64/first/base.img", "/boot/x86_64/first/port/e1000.img");
     let middle = LARGE / 2;
@@ -527,15 +527,14 @@ async fn a_boot_program_is_found_however_firmware_writes_it_and_counts_only_if_i
     }
     let mut site = site(folder.path());
     Arc::get_mut(&mut site).unwrap().boot.loaders = Loaders::find(&[folder.path().to_owned()]);
-    let (mac, here) = (MacAddr([2, 0, 0, 0, 0, 9]), IpAddr::from([127, 0, 0, 1]));
+    let mac = MacAddr([2, 0, 0, 0, 0, 9]);
     let ask = |now: f64| {
         let held = |name: &str| site.boot.loaders.can_boot(name);
         site.node_table()
             .loader(mac, Arch::HttpX64, held, RunTime::from_seconds(now))
             .loader
     };
-    site.node_table().heard(mac, true, RunTime::default());
-    site.node_table().addressed(mac, here, RunTime::default());
+    knows_machine(&site, mac);
     assert_eq!(ask(0.0), Ok("ipxe.efi"), "no snponly.efi is here");
     let (address, stop, running) = serve(Arc::clone(&site)).await;
     for target in [

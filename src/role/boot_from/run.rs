@@ -531,7 +531,8 @@ mod tests {
         .await;
         let mut session = session(&base).await;
         session.until = Some(tokio::time::Instant::now() + Duration::from_millis(1500));
-        let why = session.next(None).await.err().unwrap().to_string();
+        let ended = tokio::time::timeout(Duration::from_secs(20), session.next(None)).await;
+        let why = ended.expect("it has its end").err().unwrap().to_string();
         assert!(why.contains("still waits"), "{why}");
         assert_eq!(asked.lock().unwrap().len(), 4, "the script, and three tries");
     }

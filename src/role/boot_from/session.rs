@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use tokio::time::Instant;
 
 use super::assisted::is_of_one_machine;
 use super::json_plan;
 use super::machine;
 use super::plan::{Seen, Sum};
 use super::settings::{boot_port, served_by, settings};
-use tokio::time::Instant;
-
 use crate::model::console::console;
 use crate::model::{MacAddr, secrets};
 use crate::service::boot_script::{Answer, Interpreter, MAX_SCRIPT_BYTES, Plan, Request, Script, is_script};

@@ -91,14 +91,11 @@ impl State {
             .map(|(server, link)| (*server, Some(&link[..])));
         let first = self.links.first().map(|link| &link.name[..]);
         let own = self.own_servers.iter().map(|server| (*server, first));
-        let used: Vec<_> = if self.own_servers.is_empty() {
-            named.collect()
-        } else {
-            own.collect()
-        };
-        used.into_iter()
-            .map(|(server, link)| name_server(server, link))
-            .collect()
+        let lines = |(server, link)| name_server(server, link);
+        match self.own_servers.is_empty() {
+            true => named.map(lines).collect(),
+            false => own.map(lines).collect(),
+        }
     }
 }
 
@@ -213,7 +210,6 @@ impl Uplink {
         match given {
             Given::Four(leased) => {
                 set4(netlink, &link, &leased).await?;
-                has.take(family);
                 self.lock().answered(&link, &leased);
                 let (all, at) = (self.clone(), link.clone());
                 let told = move |next: &Leased| {
@@ -228,17 +224,14 @@ impl Uplink {
                 match given.address {
                     Some(address) => {
                         set6(netlink, &link, address).await?;
-                        has.take(family);
                         tokio::spawn(keep6(netlink.clone(), link.clone(), address, given.seconds));
                     }
-                    None => {
-                        has.take(family);
-                        console!("{} has an IPv6 address by the word of its router", link.name);
-                    }
+                    None => console!("{} has an IPv6 address by the word of its router", link.name),
                 }
                 self.lock().answered6(&link, given);
             }
         }
+        has.take(family);
         self.lock().add(link);
         self.write_resolver()
     }
@@ -311,14 +304,17 @@ async fn master_on(link: &Link) -> io::Result<Option<IpAddr>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn who_is_asked_again_takes_back_its_own_word_alone() {
-        let link = |index| Link {
+    fn link(index: u32) -> Link {
+        Link {
             name: format!("eth{index}"),
             index,
             mac: NOBODY,
             carrier: true,
-        };
+        }
+    }
+
+    #[test]
+    fn who_is_asked_again_takes_back_its_own_word_alone() {
         let leased = |file: &str, is_of_recon| Leased {
             address: [192, 0, 2, 9].into(),
             prefix: 24,
@@ -341,12 +337,6 @@ mod tests {
 
     #[test]
     fn a_name_server_of_one_link_goes_with_its_interface() {
-        let link = |index| Link {
-            name: format!("eth{index}"),
-            index,
-            mac: NOBODY,
-            carrier: true,
-        };
         let six = |servers: &[&str]| Leased6 {
             name_servers: servers.iter().map(|server| server.parse().unwrap()).collect(),
             ..Leased6::default()
