@@ -149,7 +149,12 @@ mod tests {
         let link = netif::link_named(Path::new("/sys"), "eth0").unwrap();
         let netlink = Netlink::open().unwrap();
         let tap = DhcpTap::open(link.index).unwrap();
-        let leased = exchange(&tap, link.mac).await.unwrap().unwrap();
+        // A server that first looks whether an address is free takes its time.
+        let leased = loop {
+            if let Some(leased) = exchange(&tap, link.mac).await.unwrap() {
+                break leased;
+            }
+        };
         set4(&netlink, &link, &leased).await.unwrap();
         let socket = udp::on_interface_v6(&link.name, link.index, 546, &[]).unwrap();
         let given = loop {
