@@ -157,6 +157,8 @@ const EDGES: &[&str] = &[
     "stick/partition/medium.rs",
     "store/fs_ops.rs",
     "store/leases.rs",
+    "store/leases/sync.rs",
+    "store/leases/writer.rs",
     "store/leases6.rs",
     "store/nodes/found.rs",
     "store/nodes/incoming.rs",

@@ -1,4 +1,4 @@
-//! Replies that wait before they leave: for the medium that holds their lease, or for the silence of the link. Pure: time comes in.
+//! Replies that wait before they leave: for the journal that holds their lease, or for the silence of the link. Pure: time comes in.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ use super::conflicts::ANSWER_SECONDS;
 use super::relay::Scope;
 use super::reply::Reply;
 
-/// Replies that wait, for the medium and for the link each. While as many wait, no request is read: the kernel's buffer
+/// Replies that wait, for the journal and for the link each. While as many wait, no request is read: the kernel's buffer
 /// fills and drops, and clients ask again.
 const MAX_WAITING: usize = 4096;
 /// A medium that takes longer than this is broken for our purposes: better an address that a restart forgets than none.
@@ -47,7 +47,7 @@ impl Waiting {
         self.unwritten.len().max(self.unprobed.len()) < MAX_WAITING
     }
 
-    pub(super) fn for_medium(&mut self, number: u64, reply: Reply, now: RunTime) {
+    pub(super) fn for_journal(&mut self, number: u64, reply: Reply, now: RunTime) {
         self.unwritten.push_back(Unwritten {
             number,
             since: now,
@@ -59,7 +59,7 @@ impl Waiting {
         self.unprobed.push_back(waiting);
     }
 
-    /// Replies that wait for the medium.
+    /// Replies that wait for the journal.
     pub(super) fn unwritten(&self) -> usize {
         self.unwritten.len()
     }
@@ -69,13 +69,13 @@ impl Waiting {
         self.unprobed.iter()
     }
 
-    /// The next reply whose change is on the medium, where everything up to `number` is.
+    /// The next reply whose change is in the journal, where everything up to `number` is.
     pub(super) fn next_written(&mut self, number: u64) -> Option<Reply> {
         let first = self.unwritten.pop_front_if(|waiting| waiting.number <= number);
         first.map(|waiting| waiting.reply)
     }
 
-    /// The next reply for which the medium took too long.
+    /// The next reply for which the journal took too long.
     pub(super) fn next_stalled(&mut self, now: RunTime) -> Option<Reply> {
         let first = self
             .unwritten

@@ -27,7 +27,7 @@ use super::relay::Scope;
 use super::reply::Reply;
 use super::retries::OfferRetries;
 use super::server::{Arp, Server, name_unsupported};
-use super::waiting::{Unprobed, Waiting};
+use super::waiting::{STALL_SECONDS, Unprobed, Waiting};
 use super::wire;
 
 #[cfg(test)]
@@ -268,7 +268,7 @@ impl Worker {
                     moves,
                 });
             }
-            (None, Some(number)) => self.waiting.for_medium(number, reply, now),
+            (None, Some(number)) => self.waiting.for_journal(number, reply, now),
             (None, None) => self.send(reply).await,
         }
     }
@@ -290,13 +290,10 @@ impl Worker {
         console!("no address for {}: {}", client.name(), notices::exhausted(counts, &key));
     }
 
-    /// Everything up to `number` is on the medium.
+    /// Everything up to `number` is in the file.
     async fn written(&mut self, number: u64) {
         while let Some(reply) = self.waiting.next_written(number) {
             self.send_if_reserved(reply).await;
-        }
-        if self.waiting.unwritten() == 0 {
-            tell(self.notices.written());
         }
     }
 
@@ -318,9 +315,16 @@ impl Worker {
             };
             self.server.probe(&addresses).await;
         }
+        let owing = self.server.journal.owing_since();
+        let mut stalled = owing.is_some_and(|since| now - since > STALL_SECONDS);
         while let Some(reply) = self.waiting.next_stalled(now) {
-            tell(self.notices.stalled());
+            stalled = true;
             self.send_if_reserved(reply).await;
+        }
+        if stalled {
+            tell(self.notices.stalled());
+        } else if owing.is_none() && self.waiting.unwritten() == 0 {
+            tell(self.notices.written());
         }
     }
 

@@ -19,7 +19,7 @@ use crate::store::leases::Journal;
 
 const FROM: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
-/// A medium whose syncs wait until it is told to go on.
+/// A medium whose writes wait until it is told to go on.
 #[derive(Default)]
 struct Slow {
     held: Mutex<bool>,
@@ -38,11 +38,11 @@ impl Medium for Slow {
         Disk.create(path)
     }
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        let held = self.held.lock().unwrap();
+        drop(self.go.wait_while(held, |held| *held).unwrap());
         Disk.write(file, bytes)
     }
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        let held = self.held.lock().unwrap();
-        drop(self.go.wait_while(held, |held| *held).unwrap());
         Disk.sync_file(file)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -113,7 +113,7 @@ fn wish(address: Ipv4Addr) -> [DhcpOption; 2] {
 }
 
 #[tokio::test]
-async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
+async fn an_acknowledgement_waits_for_the_journal_and_an_offer_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let medium = Arc::new(Slow::default());
     let mut worker = worker(folder.path(), Arc::clone(&medium)).await;
@@ -136,11 +136,7 @@ async fn an_acknowledgement_waits_for_the_medium_and_an_offer_does_not() {
             .await;
         numbers.push(worker.waiting.last_number().expect("the acknowledgement waits"));
         worker.written(*written.borrow_and_update()).await;
-        assert_eq!(
-            worker.waiting.unwritten(),
-            numbers.len(),
-            "nothing is on the medium yet"
-        );
+        assert_eq!(worker.waiting.unwritten(), numbers.len(), "nothing is in the file yet");
     }
     medium.hold(false);
     let last = *numbers.last().unwrap();
