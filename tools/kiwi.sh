@@ -40,6 +40,8 @@ prepare_root() {
 }
 
 FIRST_STAGE=$TOP/kiwi/common/first-stage.tsv
+# Compiled with the binary.
+FIRST_STAGE_MAKER=$(dirname "$RECON")/first-stage
 
 # first_stage_sources: what decides how the first stage is made, besides the root tree and the binary.
 first_stage_sources() {
@@ -47,16 +49,12 @@ first_stage_sources() {
         "$TOP"/src/formats/modules/*.rs "$TOP/src/formats/cpio.rs" "$TOP/src/formats/first_stage.rs"
 }
 
-# make_first_stage RECIPE: what peers start from, in builds/RECIPE/first, made from the root tree with the settings of the binary, so
-# that hardly anything is compiled again; and an archive of it, which KIWI unpacks onto the medium.
+# make_first_stage RECIPE: what peers start from, in builds/RECIPE/first, made from the root tree; and an archive of it, which KIWI unpacks
+# onto the medium.
 make_first_stage() {
     local dir=$TOP/builds/$1
     rm -f "$dir/first-stage.tsv"
-    (
-        cd "$TOP" || exit
-        cargo_static run --package first-stage -- \
-            --root "$dir/root" --recon "$RECON" --patterns "$FIRST_STAGE" --out "$dir/first"
-    )
+    "$FIRST_STAGE_MAKER" --root "$dir/root" --recon "$RECON" --patterns "$FIRST_STAGE" --out "$dir/first"
     # With the table that it was made from, so that `check` knows which one to hold it against.
     cp "$FIRST_STAGE" "$dir/first-stage.tsv"
     check_first_stage "$1"

@@ -25,12 +25,15 @@ source_time() {
     fi
 }
 
-# cargo_static SUBCOMMAND [WORD…]: with the settings of the binary, which are the same for what is made beside it, so that nothing is
-# compiled twice. It is one static-pie binary that runs in every image, whatever its C library, and in the initrd. Its 90,000 relative
+# build_binary: the binary, and the program that makes the first stage. Both at once: cargo settles the features of their dependencies for
+# what is asked for together, and asked for one by one they compile the library of both twice, which takes minutes.
+#
+# It is one static-pie binary that runs in every image, whatever its C library, and in the initrd. Its 90,000 relative
 # relocations are packed (RELR) where the static C library of this host unpacks them: in full they are 2 MB, which every start reads
 # into memory.
-cargo_static() {
+build_binary() {
     local flags="-C target-feature=+crt-static"
+    cd "$TOP" || return
     # glibc does since 2.36.
     if printf '2.36\n%s\n' "$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)" | sort --version-sort --check=quiet; then
         flags+=" -C link-arg=-Wl,-z,pack-relative-relocs"
@@ -38,12 +41,7 @@ cargo_static() {
     # From RECON_SOURCE_TIME on a machine's clock may be right (src/role/boot_node.rs). It changes with each commit, and only the crate of
     # the binary is compiled anew for it; SOURCE_DATE_EPOCH is among what the C compilers of some libraries go by.
     RECON_SOURCE_TIME=$(source_time) SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$STAGE_TIME} RUSTFLAGS=$flags \
-        cargo "$1" --release --locked --target x86_64-unknown-linux-gnu "${@:2}"
-}
-
-build_binary() {
-    cd "$TOP" || return
-    cargo_static build
+        cargo build --release --locked --target x86_64-unknown-linux-gnu --package recon --package first-stage
 }
 
 # KIWI's check of RPM packages' own signatures; on where this host's rpm takes all the keys (rpm_trust.sh).
