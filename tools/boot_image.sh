@@ -5,10 +5,10 @@
 
 # Bytes that an image may have: what the smallest upload of a cloud, a remote console's virtual medium and a person's patience take.
 BOOT_IMAGE_LIMIT=60000000
-# Bytes that a machine reads of recon.txt (MAX_SETTINGS_BYTES in src/role/boot_node.rs) and of ca.pem (MAX_FILE_BYTES in
-# src/role/boot_from/run.rs).
+# Bytes that a machine reads of recon.txt (MAX_SETTINGS_BYTES in src/role/boot_node.rs), and those of ca.pem, of which it would read twice
+# as many (MAX_FILE_BYTES in src/role/boot_from/way.rs): what is made here can be put there later as well.
 BOOT_SETTINGS_LIMIT=$((64 << 10))
-BOOT_CA_LIMIT=$((4 << 20))
+BOOT_CA_LIMIT=$((2 << 20))
 # Sectors have 512 bytes. GRUB for BIOS begins right behind the table of partitions, the EFI system partition at 1 MiB, and a
 # MiB stays behind it for the second copy of the table.
 CORE_START=40
@@ -16,8 +16,8 @@ ESP_START=2048
 ESP_END_ROOM=2048
 # A FAT with fewer clusters than 65525 is no FAT32 (Microsoft's FAT specification); firmware wants one on a disk. A cluster is a sector.
 FAT32_CLUSTERS=65600
-# Left free on the file system for whoever edits the settings, in sectors (2 MiB).
-ESP_SPARE=4096
+# Left free on the file system for whoever edits the files there, in sectors: a ca.pem of the largest size, settings and a token.
+ESP_SPARE=4352
 # What GRUB for BIOS brings; it loads nothing from the disk but the menu.
 GRUB_MODULES='biosdisk part_gpt fat normal linux configfile search search_fs_file serial terminal echo test sleep cat ls halt reboot minicmd'
 

@@ -260,13 +260,17 @@ pub struct WriteDiskArgs {
 
 #[derive(Debug, Args)]
 pub struct SettingsArgs {
+    /// recon.toml of a stick, or recon.txt of a boot image, which is known by its tables
     pub file: PathBuf,
+    /// It is recon.txt of a boot image, whatever is in it
+    #[arg(long)]
+    pub boot: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["url", "infra_env"]))]
 pub struct BootFromArgs {
     /// The boot script, http or https; or a kernel, or a plan in JSON
-    #[arg(required_unless_present = "infra_env", conflicts_with = "infra_env")]
     pub url: Option<String>,
     #[command(flatten)]
     pub assisted: AssistedArgs,
@@ -309,16 +313,16 @@ pub struct AssistedArgs {
     #[arg(long, value_name = "UUID")]
     pub infra_env: Option<String>,
     /// Where that service is asked [default: `https://api.openshift.com/api`]
-    #[arg(long, value_name = "URL", requires = "infra_env")]
+    #[arg(long, value_name = "URL", requires = "infra_env", conflicts_with = "url")]
     pub api: Option<String>,
     /// Access token for it, in a file; sent to it alone
-    #[arg(long, value_name = "FILE", requires = "infra_env")]
+    #[arg(long, value_name = "FILE", requires = "infra_env", conflicts_with = "url")]
     pub token_file: Option<PathBuf>,
     /// Refresh token, in a file: access tokens are asked for with it
-    #[arg(long, value_name = "FILE", requires = "infra_env", conflicts_with = "token_file")]
+    #[arg(long, value_name = "FILE", requires = "infra_env", conflicts_with_all = ["token_file", "url"])]
     pub refresh_token_file: Option<PathBuf>,
     /// Where that is done [default: the login of Red Hat]
-    #[arg(long, value_name = "URL", requires = "refresh_token_file")]
+    #[arg(long, value_name = "URL", requires = "refresh_token_file", conflicts_with = "url")]
     pub token_url: Option<String>,
 }
 

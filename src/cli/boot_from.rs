@@ -1,11 +1,15 @@
 //! `recon boot-from`: what a boot script would start, or that started.
 
+use anyhow::bail;
+
 use super::args::{AssistedArgs, BootFromArgs};
 use super::ask::in_runtime;
 use super::output::print;
 use crate::model::shown::Shown;
+use crate::role::boot_from::asked::Config;
 use crate::role::boot_from::assisted::{Assisted, Token};
-use crate::role::boot_from::run::{self, Config};
+use crate::role::boot_from::look;
+use crate::role::boot_from::run;
 
 pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
     let sums: Result<_, String> = args.sha256.iter().map(|sum| sum.parse()).collect();
@@ -26,11 +30,15 @@ pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
     if !args.plan {
         return in_runtime(run::boot(&config));
     }
-    let report = in_runtime(run::plan(&config))?;
+    let report = in_runtime(look::plan(&config))?;
     print(&match args.json {
         true => Shown::json(&report)?,
         false => report.text(),
-    })
+    })?;
+    if !report.is_startable() {
+        bail!("nothing would be started: the plan says why");
+    }
+    Ok(())
 }
 
 fn assisted(args: AssistedArgs) -> Option<Assisted> {

@@ -16,13 +16,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::boot_sources::is_boot_file;
 use crate::config::live::Accepted;
 use crate::config::load;
 use crate::model::Endpoint;
 use crate::model::console::console;
 use crate::model::shown::Shown;
 use crate::role::link::manager::Choice;
-use crate::role::{guard, master, peer, run};
+use crate::role::{boot_node, guard, master, peer, run};
 use crate::sys::console::drain;
 use crate::sys::watchdog;
 
@@ -64,7 +65,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Status(args) => status(args.master.as_deref()),
         Command::Console(args) => console::run(args.asked.master, args.terminal.tty),
         Command::WriteDisk(args) => write_disk::run(&args),
-        Command::Settings(args) => settings(&args.file),
+        Command::Settings(args) => settings(&args),
         Command::BootFrom(args) => boot_from::run(args),
     }
 }
@@ -154,12 +155,18 @@ fn status(master: Option<&str>) -> anyhow::Result<()> {
     print(&screen::render(&status, &nodes, screen::Size::default()))
 }
 
-fn settings(file: &Path) -> anyhow::Result<()> {
+fn settings(args: &args::SettingsArgs) -> anyhow::Result<()> {
+    let file = &args.file;
     if file
         .symlink_metadata()
         .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     {
         bail!("{}: there is no such file", file.display());
+    }
+    // What cannot be read is told by whoever reads it next.
+    let bytes = load::small_file(file, load::MAX_SETTINGS_BYTES).ok().flatten();
+    if args.boot || bytes.is_some_and(|bytes| is_boot_file(&bytes)) {
+        return print(&Shown::lines(&boot_node::check::check(file)?));
     }
     let loaded = load::settings(file);
     match loaded.problems.is_empty() {

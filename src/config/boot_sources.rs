@@ -205,6 +205,21 @@ fn file_names(source: Source, file: &BootFile, url: Option<&[u8]>, token: Option
     })
 }
 
+/// Whether a file is meant for a boot image, by the tables that no other file of settings has; whatever is wrong with it.
+pub(crate) fn is_boot_file(bytes: &[u8]) -> bool {
+    // Every second byte is a zero where an editor wrote UTF-16.
+    let text: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+    let own = ["[boot", "[assisted"];
+    let begins = |line: &str| {
+        let line: String = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+        own.iter().any(|table| {
+            line.strip_prefix(table)
+                .is_some_and(|rest| rest.starts_with([']', '.']))
+        })
+    };
+    String::from_utf8_lossy(&text).lines().any(begins)
+}
+
 /// A text without blanks, but for those around it. Nothing is nothing.
 ///
 /// # Errors

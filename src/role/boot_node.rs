@@ -4,6 +4,7 @@
 //! switch may still block its port, a server may be on its way back, and nobody may be there to press a key.
 
 mod asking;
+pub(crate) mod check;
 mod leases;
 mod link;
 mod uplink;
@@ -22,18 +23,18 @@ use crate::model::backoff;
 use crate::model::console::console;
 use crate::model::{BootMethod, OnFailure, secrets, shown};
 use crate::probe::smbios::{SmbiosTable, entry_point, source};
+use crate::role::boot_from::asked::Config;
 use crate::role::boot_from::assisted::{Assisted, Token};
-use crate::role::boot_from::run::{self, Config, Ended, KernelRefuses, READING};
+use crate::role::boot_from::run::{self, Ended, KernelRefuses, READING};
 use crate::role::first_stage;
 use crate::sys::console::drain;
 use crate::sys::{clock, power};
 
 use uplink::Uplink;
 
-/// Where the boot loader puts the settings; certificates and a secret beside them.
-const SETTINGS: &str = "/etc/recon/boot.toml";
-const AUTHORITIES: &str = "/etc/recon/ca.pem";
-const TOKEN: &str = "/etc/recon/token";
+/// Where the boot loader puts the settings, and the files beside them.
+const FOLDER: &str = "/etc/recon";
+const SETTINGS: &str = "boot.toml";
 /// Where the kernel shows what the hypervisor gave (its module qemu_fw_cfg).
 const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/recon";
 /// Nobody writes more by hand.
@@ -56,6 +57,21 @@ const UNPLUG: Duration = Duration::from_secs(60);
 /// The time from which on there was a program like this one, in seconds since 1970, as a build of an image says it: that of the commit it
 /// was made from, or reproducible-builds.org's SOURCE_DATE_EPOCH (`source_time` in tools/stage.sh).
 const MADE: Option<&str> = option_env!("RECON_SOURCE_TIME");
+
+/// What may lie beside the settings.
+struct Beside {
+    authorities: PathBuf,
+    token: PathBuf,
+}
+
+impl Beside {
+    fn of(folder: &Path) -> Self {
+        Self {
+            authorities: folder.join("ca.pem"),
+            token: folder.join("token"),
+        }
+    }
+}
 
 /// Works until something else runs in its place.
 pub(crate) async fn run(line: &KernelLine, word: &BootWord) -> anyhow::Result<()> {
@@ -144,7 +160,7 @@ async fn start(line: &KernelLine, settings: &Settings, uplink: &Uplink, mut chos
         let (on_failure, source) = (chosen.boot.on_failure, chosen.source);
         let config = Config {
             script_patience: script_patience(on_failure, source, clock::since_boot()),
-            ..config(line, chosen.clone())?
+            ..config(line, chosen.clone(), &Beside::of(FOLDER.as_ref()))?
         };
         let error = match run::boot_to_end(&config, &mut held).await {
             // It goes on elsewhere.
@@ -251,10 +267,10 @@ fn what(chosen: &Chosen) -> String {
     )
 }
 
-fn assisted(infra: Infra, source: Source) -> Assisted {
+fn assisted(infra: Infra, source: Source, beside: &Beside) -> Assisted {
     let file = match source {
         Source::FwCfg => Path::new(FW_CFG).join("token/raw"),
-        _ => PathBuf::from(TOKEN),
+        _ => beside.token.clone(),
     };
     let token = match infra.token() {
         None => Token::None,
@@ -271,7 +287,7 @@ fn assisted(infra: Infra, source: Source) -> Assisted {
     }
 }
 
-fn config(line: &KernelLine, chosen: Chosen) -> anyhow::Result<Config> {
+fn config(line: &KernelLine, chosen: Chosen, beside: &Beside) -> anyhow::Result<Config> {
     let boot = &chosen.boot;
     let sums: Result<_, String> = boot
         .sha256
@@ -280,8 +296,8 @@ fn config(line: &KernelLine, chosen: Chosen) -> anyhow::Result<Config> {
         .collect();
     Ok(Config {
         url: chosen.url,
-        assisted: chosen.infra.map(|infra| assisted(infra, chosen.source)),
-        authorities: Some(PathBuf::from(AUTHORITIES))
+        assisted: chosen.infra.map(|infra| assisted(infra, chosen.source, beside)),
+        authorities: Some(beside.authorities.clone())
             .filter(|path| path.exists())
             .into_iter()
             .collect(),
@@ -298,7 +314,7 @@ fn config(line: &KernelLine, chosen: Chosen) -> anyhow::Result<Config> {
 
 fn settings(line: &KernelLine, word: &BootWord) -> anyhow::Result<Settings> {
     let settings = texts(line, word)?.read().map_err(|why| anyhow!(why))?;
-    if settings.is_only_ca() && !Path::new(AUTHORITIES).exists() {
+    if settings.is_only_ca() && !Beside::of(FOLDER.as_ref()).authorities.exists() {
         return Err(anyhow!(
             "only-ca = true, and there is no file ca.pem beside the settings"
         ));
@@ -315,9 +331,12 @@ fn whole(path: &Path, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(bytes)
 }
 
+fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    whole(path, MAX_SETTINGS_BYTES).with_context(|| path.display().to_string())
+}
+
 fn texts(line: &KernelLine, word: &BootWord) -> anyhow::Result<Texts> {
-    let read = |path: &str| whole(path.as_ref(), MAX_SETTINGS_BYTES).with_context(|| path.to_owned());
-    let given = |name: &str| read(&format!("{FW_CFG}/{name}/raw"));
+    let given = |name: &str| read(&Path::new(FW_CFG).join(name).join("raw"));
     Ok(Texts {
         line_url: match word {
             BootWord::Url(url) => Some(url.clone()),
@@ -325,8 +344,8 @@ fn texts(line: &KernelLine, word: &BootWord) -> anyhow::Result<Texts> {
         },
         line_token: line.token.clone(),
         line_mistakes: line.boot_mistakes.clone(),
-        file: read(SETTINGS)?,
-        file_token: read(TOKEN)?,
+        file: read(&Path::new(FOLDER).join(SETTINGS))?,
+        file_token: read(&Beside::of(FOLDER.as_ref()).token)?,
         fw_cfg_url: given("url")?,
         fw_cfg_token: given("token")?,
         fw_cfg_toml: given("toml")?,
@@ -446,13 +465,13 @@ mod tests {
             ..Texts::default()
         };
         for (texts, file) in [
-            (of_file, TOKEN),
+            (of_file, "/etc/recon/token"),
             (of_fw_cfg, "/sys/firmware/qemu_fw_cfg/by_name/opt/recon/token/raw"),
         ] {
             let settings = texts.read().unwrap_or_else(|why| panic!("{why}"));
             let chosen = settings.choose(&[]).unwrap();
             assert_eq!(what(&chosen), "infra-env i");
-            let config = config(&KernelLine::default(), chosen).unwrap();
+            let config = config(&KernelLine::default(), chosen, &Beside::of(FOLDER.as_ref())).unwrap();
             assert_eq!(config.headers, [""; 0], "the token is no header of its own");
             let assisted = config.assisted.unwrap();
             assert_eq!((assisted.infra_env.as_str(), assisted.token), ("i", refresh(file)));
@@ -475,6 +494,7 @@ mod tests {
 
     #[test]
     fn the_word_of_the_kernel_line_says_how() {
+        let beside = Beside::of(FOLDER.as_ref());
         let chosen = |text: &str| {
             let texts = Texts {
                 line_url: Some("http://a/".to_owned()),
@@ -487,11 +507,14 @@ mod tests {
         let sum = "ab".repeat(32);
         let settings = format!("[boot]\nmethod = \"reboot\"\n[boot.sha256]\n\"vm=linuz\" = \"{sum}\"\n");
         let mut line = KernelLine::default();
-        let read = config(&line, chosen(&settings)).unwrap();
+        let read = config(&line, chosen(&settings), &beside).unwrap();
         assert_eq!((read.method, read.sums.len()), (BootMethod::Reboot, 1));
         assert_eq!(read.headers, ["Authorization: Bearer t1"]);
         line.boot_method = Some(BootMethod::Kexec);
-        assert_eq!(config(&line, chosen(&settings)).unwrap().method, BootMethod::Kexec);
-        assert_eq!(config(&line, chosen("")).unwrap().method, BootMethod::Kexec);
+        assert_eq!(
+            config(&line, chosen(&settings), &beside).unwrap().method,
+            BootMethod::Kexec
+        );
+        assert_eq!(config(&line, chosen(""), &beside).unwrap().method, BootMethod::Kexec);
     }
 }

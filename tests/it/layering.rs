@@ -128,6 +128,7 @@ const EDGES: &[&str] = &[
     "service/fetch/client.rs",
     "service/fetch/connect.rs",
     "service/fetch/resolve.rs",
+    "service/fetch/wait.rs",
     "service/http/answer.rs",
     "service/http/body.rs",
     "service/http/boot.rs",

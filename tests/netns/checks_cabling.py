@@ -264,6 +264,8 @@ def held_addresses(rack: Rack) -> None:
     log = _addresses(rack, "fd00::10,fd00::50,64,1h", "given", "leases::tests::what_was_given_is_asked_for_again_at_half_its_time")
     given = {word: sum(word in line for line in log.splitlines()) for word in ("DHCPACK(", "DHCPREPLY(")}
     expect(all(count == 2 for count in given.values()), f"answers of dnsmasq, each should be 2: {given}\n{log[-3000:]}")
+    # Of the server that gave it, and of no other (RFC 8415 §18.2.4).
+    expect("DHCPRENEW(" in log, f"dnsmasq was never asked to renew an address of IPv6\n{log[-3000:]}")
 
 
 def advertised_servers(rack: Rack) -> None:

@@ -160,6 +160,8 @@ pub(crate) struct Boot {
     pub(crate) command_line: String,
     pub(crate) initrds: Vec<File>,
     pub(crate) memory: Memory,
+    /// SHA-256 that files have to have. Nothing is compared with them before the files are fetched whole.
+    pub(crate) sums_given: usize,
     /// Why it would not start.
     pub(crate) problems: Vec<String>,
 }
@@ -212,6 +214,7 @@ pub(super) fn boot<'a>(
         command_line: secrets::text(&plan.command_line),
         initrds,
         memory,
+        sums_given: sums.len(),
         problems,
     }
 }
@@ -288,6 +291,15 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Whether a start would come to something: another kernel, or this machine's own disk where a service leaves it to that.
+    pub(crate) fn is_startable(&self) -> bool {
+        match &self.end {
+            End::Boot(boot) => boot.problems.is_empty(),
+            End::LocalDisk => true,
+            End::Exit(_) | End::Shell | End::Reboot | End::PowerOff => false,
+        }
+    }
+
     pub(crate) fn text(&self) -> Shown {
         let mut out = String::new();
         // Writing to a String cannot fail.
@@ -354,6 +366,13 @@ impl Boot {
             decimal_size(memory.files_bytes),
             LOAD_TENTHS as f64 / 10.0
         );
+        if self.sums_given > 0 {
+            let _ = writeln!(
+                out,
+                "Sums      {} given: compared when the files are fetched whole, not here",
+                self.sums_given
+            );
+        }
         for problem in &self.problems {
             let _ = writeln!(out, "Problem   {}", shown::line(problem));
         }

@@ -1,122 +1,36 @@
 //! Runs `recon boot-from`, and tells what came of it.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use hyper::header::{HeaderName, HeaderValue};
 
-use super::assisted::{Assisted, CLIENT_ID, Token};
+use super::asked::Config;
 use super::last_report;
 use super::load::{self, Ready};
+use super::look::{IMPATIENT, look};
 use super::machine;
-use super::plan::{self, End, Report, Sum};
-use super::session::{Came, Session};
-use crate::config::boot_sources;
-use crate::config::load::small_file;
+use super::session::{Came, Session, are_enough};
+use super::way::{Way, client};
 use crate::model::BootMethod;
 use crate::model::console::console;
 use crate::model::start_report::StartedFile;
-use crate::service::fetch::bearer::Bearer;
-use crate::service::fetch::client::{Client, Patience};
-use crate::service::fetch::proxy::Proxies;
-use crate::service::fetch::tls;
-use crate::service::fetch::url::Target;
+use crate::service::fetch::client::Patience;
 use crate::stick::medium;
 use crate::sys::console::drain;
 use crate::sys::{kexec, power};
 
-/// Bundles of root certificates, the first that is there: Debian's, Fedora's, SUSE's, Alpine's.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-/// Longest file of certificates or headers; bundles have a quarter of a megabyte.
-const MAX_FILE_BYTES: u64 = 4 << 20;
-
-/// How often the same kernel is fetched in vain, and how often any: a script may well begin again when its kernel does not start.
-const MAX_SAME_REFUSED: usize = 3;
-const MAX_REFUSED: usize = 20;
-/// Between those.
+/// Before the same kernel is fetched once more.
 const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// For whoever reads why a machine starts again.
 pub(crate) const READING: Duration = Duration::from_secs(10);
 
-/// Somebody waits for a plan, and can ask again.
-const IMPATIENT: Patience = Patience {
-    tries: 3,
-    ..Patience::USUAL
-};
-
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Config {
-    /// Of the boot script, or a kernel; not asked for where `assisted` says whose script it is.
-    pub(crate) url: String,
-    pub(crate) assisted: Option<Assisted>,
-    pub(crate) authorities: Vec<PathBuf>,
-    /// Nobody else is believed.
-    pub(crate) is_only_authorities: bool,
-    pub(crate) proxy: Option<String>,
-    /// `Name: value`, or `@FILE` with one a line; for the place of the URL alone.
-    pub(crate) headers: Vec<String>,
-    /// Goes behind the kernel's command line.
-    pub(crate) append: Option<String>,
-    pub(crate) sums: Vec<Sum>,
-    pub(crate) method: BootMethod,
-    /// A script that begins again and again because something is not to be had has this long; none: as long as it likes.
-    pub(crate) script_patience: Option<Duration>,
-    /// Load only, and leave the start to somebody else.
-    pub(crate) is_only_loaded: bool,
-    /// Whoever asks knows that this machine's work ends.
-    pub(crate) is_agreed: bool,
-}
-
 /// No other try changes it: this machine's kernel does not start another one, or not what it is given.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct KernelRefuses(String);
-
-/// Where the boot script is, and what it is asked with, for as long as it is tried: a token server may take each refresh token once only.
-pub(crate) type Way = (Target, Arc<Client>);
-
-/// Tells what would be started.
-pub(crate) async fn plan(config: &Config) -> anyhow::Result<Report> {
-    plan_over(config, &client(config, IMPATIENT)?).await
-}
-
-async fn plan_over(config: &Config, (target, client): &Way) -> anyhow::Result<Report> {
-    let mut session = Session::begin(Arc::clone(client), target, false).await?;
-    let end = match session.next(None).await? {
-        Came::Boot(mut wanted) => {
-            append(&mut wanted.command_line, config);
-            End::Boot(Box::new(plan::boot(
-                &wanted,
-                |image| session.seen(image),
-                &session.sums(&config.sums),
-                machine::available_bytes(),
-                config.method,
-            )))
-        }
-        Came::Exit(code) => End::Exit(code),
-        Came::Shell => End::Shell,
-        Came::Reboot => End::Reboot,
-        Came::PowerOff => End::PowerOff,
-        Came::LocalDisk => End::LocalDisk,
-    };
-    let kexec = machine::kexec_facts().verdict();
-    let said = std::mem::take(&mut session.said);
-    Ok(Report {
-        script: target.to_string(),
-        said,
-        end,
-        kexec,
-    })
-}
 
 /// How that ended, where it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,16 +100,6 @@ fn held_way<'a>(config: &Config, held: &'a mut Option<Way>, patience: Patience) 
     Ok(held.insert(way))
 }
 
-/// Looks at what the script wants started; an error where that is nothing, or could not start.
-async fn look(config: &Config, way: &Way) -> anyhow::Result<()> {
-    match plan_over(config, way).await?.end {
-        End::Boot(boot) if boot.problems.is_empty() => Ok(()),
-        End::Boot(boot) => bail!("{}", boot.problems.join("; ")),
-        End::Reboot | End::LocalDisk => Ok(()),
-        End::Exit(_) | End::Shell | End::PowerOff => bail!("the boot script wants nothing started"),
-    }
-}
-
 /// Leaves the start to the firmware.
 async fn start_again(config: &Config, way: &Way) -> anyhow::Result<Ended> {
     look(config, way).await?;
@@ -252,9 +156,8 @@ async fn take_in(
             Err(error) => Err(error),
         };
         let mut wanted = end.map_err(|error| ended(error, failed.as_ref(), session.has_missed))?;
-        append(&mut wanted.command_line, config);
-        let before = refused.iter().filter(|url| **url == wanted.url).count();
-        if before > 0 {
+        config.append_to(&mut wanted.command_line);
+        if refused.contains(&wanted.url) {
             tokio::time::sleep(pause).await;
         }
         let ready = load::fetch(session, &wanted, &session.sums(&config.sums), &machine::available_bytes).await;
@@ -266,7 +169,7 @@ async fn take_in(
             Err(why) => (why, false),
         };
         refused.push(wanted.url);
-        if before + 1 >= MAX_SAME_REFUSED || refused.len() >= MAX_REFUSED {
+        if are_enough(&refused) {
             let tries = refused.len();
             let why = format!("what the boot script wants started does not: {why} ({tries} tries)");
             match is_of_kernel {
@@ -300,101 +203,6 @@ fn is_for_this() -> bool {
     std::process::id() == 1 || medium::is_live()
 }
 
-fn append(command_line: &mut String, config: &Config) {
-    if let Some(words) = &config.append {
-        if !command_line.is_empty() {
-            command_line.push(' ');
-        }
-        command_line.push_str(words);
-    }
-}
-
-fn client(config: &Config, patience: Patience) -> anyhow::Result<Way> {
-    let target = match &config.assisted {
-        Some(assisted) => assisted.script(),
-        None => Target::read(&config.url),
-    };
-    let target = target.map_err(|why| anyhow!(why))?;
-    let assisted = config.assisted.as_ref();
-    let bearer = assisted
-        .map(|assisted| bearer(assisted, &target))
-        .transpose()?
-        .flatten();
-    let bundle = BUNDLES
-        .into_iter()
-        .find_map(|path| small_file(path.as_ref(), MAX_FILE_BYTES).ok().flatten());
-    let mut given = Vec::new();
-    for path in &config.authorities {
-        let name = path.display().to_string();
-        given.push((name.clone(), file(&name)?));
-    }
-    let bundle = bundle.unwrap_or_default();
-    let bundle = Some(&bundle[..]).filter(|_| !config.is_only_authorities);
-    let tls = tls::config(bundle, &given).map_err(|why| anyhow!(why))?;
-    let proxies = Proxies::of(config.proxy.as_deref(), |name| std::env::var(name).ok());
-    let client = Client {
-        tls,
-        proxies: proxies.map_err(|why| anyhow!(why))?,
-        headers: Some((target.clone(), headers(config)?)),
-        bearer,
-        patience,
-    };
-    Ok((target, Arc::new(client)))
-}
-
-fn bearer(assisted: &Assisted, place: &Target) -> anyhow::Result<Option<Bearer>> {
-    let (path, url) = match &assisted.token {
-        Token::None => return Ok(None),
-        Token::File(path) => (path, None),
-        Token::Refresh { file, url } => (file, Some(Assisted::token_url(url.as_deref()))),
-    };
-    let name = path.display().to_string();
-    let bytes = file(&name)?;
-    // As where the boot image reads it first.
-    let token = boot_sources::word(Some(&bytes)).map_err(|why| anyhow!("{name}: {why}"))?;
-    let token = token.as_deref().unwrap_or_default();
-    let made = match url {
-        None => Bearer::given(place.clone(), token),
-        Some(url) => Bearer::refreshed(place.clone(), url.map_err(|why| anyhow!(why))?, CLIENT_ID, token),
-    };
-    made.map(Some).map_err(|why| anyhow!("{name}: {why}"))
-}
-
-fn file(name: &str) -> anyhow::Result<Vec<u8>> {
-    let bytes = small_file(name.as_ref(), MAX_FILE_BYTES).and_then(|bytes| bytes.ok_or(io::ErrorKind::NotFound.into()));
-    let bytes = bytes.with_context(|| name.to_owned())?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        bail!("{name} has more than {MAX_FILE_BYTES} bytes");
-    }
-    Ok(bytes)
-}
-
-fn headers(config: &Config) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
-    let mut out = Vec::new();
-    for given in &config.headers {
-        let lines = match given.strip_prefix('@') {
-            Some(name) => String::from_utf8(file(name)?).with_context(|| name.to_owned())?,
-            None => given.clone(),
-        };
-        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
-            out.push(header(line)?);
-        }
-    }
-    Ok(out)
-}
-
-/// What is wrong is told without the value, which may be a secret.
-fn header(line: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
-    let (name, value) = line.split_once(':').context("a header is written as Name: value")?;
-    let name: HeaderName = name.trim().parse().context("the name of a header")?;
-    let mut value: HeaderValue = value
-        .trim()
-        .parse()
-        .with_context(|| format!("the value of the header {name}"))?;
-    value.set_sensitive(true);
-    Ok((name, value))
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -405,6 +213,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::super::load::tests::{WHOLE, serve, session};
+    use super::super::look::plan;
     use super::*;
     use crate::formats::boot_image::tests::bzimage;
     use crate::model::start_report::StartReport;
@@ -636,27 +445,6 @@ mod tests {
         }
     }
 
-    /// The boot image reads it as well, and has to say the same.
-    #[test]
-    fn a_token_of_a_file_is_read_as_the_settings_read_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        let place = Target::read("https://a.example/").unwrap();
-        let assisted = Assisted {
-            token: Token::File(path.clone()),
-            ..Assisted::default()
-        };
-        for (text, is_one) in [
-            (&b"\xef\xbb\xbfabc\r\n"[..], true),
-            (b"abc\n\0", true),
-            (b"a b", false),
-            (b"\n", false),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(bearer(&assisted, &place).is_ok(), is_one, "{text:?}");
-        }
-    }
-
     /// A token server may have given another refresh token in the place of the one in the file.
     #[test]
     fn the_next_try_asks_with_what_the_last_one_was_given() {
@@ -668,28 +456,6 @@ mod tests {
         let first = Arc::clone(&held_way(&config, &mut held, IMPATIENT).unwrap().1);
         let next = Arc::clone(&held_way(&config, &mut held, IMPATIENT).unwrap().1);
         assert!(Arc::ptr_eq(&first, &next));
-    }
-
-    #[tokio::test]
-    async fn nobody_is_started_again_for_a_script_that_starts_nothing() {
-        let (base, _) = witness(|path| match path {
-            "/boot.ipxe" => page("#!ipxe\nkernel linux\nboot\n"),
-            "/none.ipxe" => page("#!ipxe\nexit 0\n"),
-            _ => page("<html>"),
-        })
-        .await;
-        for (path, words) in [
-            ("boot.ipxe", "it is no kernel but a web page"),
-            ("none.ipxe", "wants nothing"),
-        ] {
-            let config = Config {
-                url: format!("{base}/{path}"),
-                ..Config::default()
-            };
-            let way = client(&config, IMPATIENT).unwrap();
-            let why = look(&config, &way).await.unwrap_err().to_string();
-            assert!(why.contains(words), "{why}");
-        }
     }
 
     /// How often the kernel was to be taken in, and what came of it.

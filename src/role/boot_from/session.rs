@@ -23,6 +23,10 @@ use crate::service::fetch::{FetchError, resolve};
 /// Most lines of a script's that are kept to be shown; one that says more is not worth reading.
 const MAX_SAID: usize = 200;
 
+/// How often the same kernel is fetched in vain, and how often any: a script may well begin again when its kernel does not start.
+const MAX_SAME_REFUSED: usize = 3;
+const MAX_REFUSED: usize = 20;
+
 /// A file that the script named.
 pub(super) struct Found {
     pub(super) target: Target,
@@ -63,6 +67,12 @@ pub(super) enum Came {
     PowerOff,
     /// This machine is installed, or about to be: its disk has its turn.
     LocalDisk,
+}
+
+/// Whether there is no sense in asking the script once more, after it named these.
+pub(super) fn are_enough(refused: &[String]) -> bool {
+    let same = refused.iter().filter(|url| Some(*url) == refused.last()).count();
+    same >= MAX_SAME_REFUSED || refused.len() >= MAX_REFUSED
 }
 
 async fn whole_script(client: &Client, peeked: Peeked, target: &Target, form: &Form) -> Result<Vec<u8>, FetchError> {

@@ -50,6 +50,8 @@ pub(super) enum Given {
 pub(super) struct Leased6 {
     /// To be set, where the kernel did not do so itself.
     pub(super) address: Option<Ipv6Addr>,
+    /// Who gave it, by its DUID.
+    pub(super) server: Vec<u8>,
     /// For which that is, or is for ever.
     pub(super) seconds: u32,
     pub(super) name_servers: Vec<Ipv6Addr>,
@@ -61,6 +63,7 @@ impl Leased6 {
     fn of(reply: probe6::ServerReply) -> Self {
         Leased6 {
             address: reply.address,
+            server: reply.server,
             seconds: reply.seconds,
             name_servers: reply.name_servers,
             boot_file: reply.boot_file,
@@ -114,7 +117,8 @@ pub(super) async fn ask_everywhere(netlink: Netlink, fixed: Option<Link>, vlan: 
             }
         }
         for link in lit {
-            if asked.insert(link.mac) {
+            // One that is pulled and plugged in again has another number.
+            if asked.insert(link.index) {
                 tasks.spawn(ask_on(netlink.clone(), link, vlan, asking.clone()));
             }
         }
@@ -128,9 +132,18 @@ pub(super) async fn ask_everywhere(netlink: Netlink, fixed: Option<Link>, vlan: 
 }
 
 async fn ask_on(netlink: Netlink, link: Link, vlan: Option<u16>, asking: Asking) {
-    match above(&netlink, &link, vlan).await {
-        Ok(link) => drop(tokio::join!(four(&link, &asking), six(&link, &asking))),
-        Err(error) => console!("{error:#}"),
+    for tries in 0.. {
+        match above(&netlink, &link, vlan).await {
+            Ok(link) => {
+                tokio::join!(four(&link, &asking), six(&link, &asking));
+                return;
+            }
+            Err(error) => console!("{error:#}"),
+        }
+        tokio::time::sleep(backoff::wait(tries, rand::random())).await;
+        if asking.sender.is_closed() {
+            return;
+        }
     }
 }
 

@@ -4,13 +4,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep};
 
 use crate::model::backoff;
 use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
 use crate::role::peer::lease::{hold, pause};
-use crate::role::peer::network::{Leased, exchange, exchange6};
+use crate::role::peer::network::{Leased, ask6, exchange, exchange6};
+use crate::service::dhcp6::probe as probe6;
 use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
 use crate::sys::udp;
@@ -96,30 +98,65 @@ pub(super) async fn set6(netlink: &Netlink, link: &Link, address: Ipv6Addr) -> a
     set(netlink, link, address.into(), LINK_PREFIX, None).await
 }
 
-/// Holds it for ever: a server that is asked again gives a client the address that it has, for longer. `seconds`: its valid lifetime.
-pub(super) async fn keep6(netlink: Netlink, link: Link, address: Ipv6Addr, mut seconds: u32) {
+/// An address of IPv6 that is held.
+pub(super) struct Held6 {
+    pub(super) address: Ipv6Addr,
+    /// The DUID of who gave it.
+    pub(super) server: Vec<u8>,
+    /// Its valid lifetime; the highest number is for ever (RFC 8415 §7.7).
+    pub(super) seconds: u32,
+}
+
+/// From then on any server may make it longer (T2, RFC 8415 §21.4), in tenths of its lifetime.
+const ANYBODY_TENTHS: u32 = 8;
+
+/// More time of the server that gave it; of any, where it is late, nothing is held, or that one no longer knows of it. A server that is asked
+/// anew gives a client the address that it has.
+async fn more_time(
+    socket: &UdpSocket,
+    link: &Link,
+    held: Option<(Ipv6Addr, &[u8])>,
+    is_late: bool,
+) -> Option<probe6::ServerReply> {
+    if let Some((address, server)) = held.filter(|_| !is_late) {
+        let server = server.to_owned();
+        let renewed = ask6(socket, link, probe6::Ask::Renew { server, address }, rand::random()).await?;
+        if renewed.address.is_some() {
+            return Some(renewed);
+        }
+    }
+    exchange6(socket, link).await
+}
+
+/// Holds it, and asks for another where it is lost; for ever.
+pub(super) async fn keep6(netlink: Netlink, link: Link, held: Held6) {
+    let Held6 {
+        address,
+        mut server,
+        mut seconds,
+    } = held;
     let mut has = Some(address);
     let mut given = Instant::now();
     loop {
-        // The highest number is for ever (RFC 8415 §7.7).
         sleep(pause(
             Some(seconds).filter(|seconds| *seconds != u32::MAX),
             given.elapsed(),
         ))
         .await;
         let socket = udp::on_interface_v6(&link.name, link.index, 546, &[]);
+        let is_late = given.elapsed() >= Duration::from_secs(seconds.into()) / 10 * ANYBODY_TENTHS;
         let reply = match &socket {
-            Ok(socket) => exchange6(socket, &link).await,
+            Ok(socket) => more_time(socket, &link, has.map(|address| (address, &server[..])), is_late).await,
             Err(_) => None,
         };
-        let next = reply.and_then(|reply| Some((reply.address?, reply.seconds)));
+        let next = reply.and_then(|reply| Some((reply.address?, reply.seconds, reply.server)));
         let is_over = seconds != u32::MAX && given.elapsed() >= Duration::from_secs(seconds.into());
-        if let Some(old) = has.filter(|old| next.map_or(is_over, |(next, _)| next != *old)) {
+        if let Some(old) = has.filter(|old| next.as_ref().map_or(is_over, |(next, ..)| next != old)) {
             lose(&netlink, &link, old.into()).await;
             has = None;
         }
-        let Some((next, longer)) = next else { continue };
-        (seconds, given) = (longer, Instant::now());
+        let Some((next, longer, from)) = next else { continue };
+        (seconds, server, given) = (longer, from, Instant::now());
         if has.is_none() {
             match set6(&netlink, &link, next).await {
                 Ok(()) => has = Some(next),
@@ -169,7 +206,12 @@ mod tests {
         set6(&netlink, &link, address).await.unwrap();
         let mut held = JoinSet::new();
         held.spawn(keep4(netlink.clone(), link.clone(), leased.clone(), |_| ()));
-        held.spawn(keep6(netlink.clone(), link.clone(), address, given.seconds));
+        let given = Held6 {
+            address,
+            server: given.server,
+            seconds: given.seconds,
+        };
+        held.spawn(keep6(netlink.clone(), link.clone(), given));
         // Both sleep by then.
         sleep(Duration::from_millis(200)).await;
         tokio::time::pause();

@@ -22,7 +22,7 @@ use crate::sys::netif::{Link, Netlink};
 use crate::sys::packet::DhcpTap;
 
 use super::asking::{Asking, Given, Has, IPV4, IPV6, Leased6, SYS, ask_everywhere};
-use super::leases::{keep4, keep6, set, set4, set6};
+use super::leases::{Held6, keep4, keep6, set, set4, set6};
 use super::link::{above, bond};
 
 /// What resolves names reads there.
@@ -42,9 +42,10 @@ struct State {
     links: Vec<Link>,
     /// Those of the settings. Where there are any, nobody else is believed.
     own_servers: Vec<IpAddr>,
-    /// Those that somebody named, and on which interface.
-    name_servers: Vec<(IpAddr, String)>,
-    /// What DHCP servers named to boot, by the interface that it came by and the family: who is asked again takes back nobody else's word.
+    /// Those that somebody named, and on which interface; as the next ones, by the number of that and the family.
+    name_servers: BTreeMap<(u32, usize), (String, Vec<IpAddr>)>,
+    /// What DHCP servers named to boot, by the interface that it came by and the family: who is asked again takes back its own word and
+    /// nobody else's.
     boot_files: BTreeMap<(u32, usize), Vec<u8>>,
     masters: BTreeMap<(u32, usize), IpAddr>,
 }
@@ -65,37 +66,38 @@ impl State {
             true => self.masters.insert(from, leased.server.into()),
             false => self.masters.remove(&from),
         };
-        self.resolves(link, leased.name_servers.iter().copied().map(IpAddr::V4));
+        let servers = leased.name_servers.iter().copied().map(IpAddr::V4);
+        self.name_servers.insert(from, (link.name.clone(), servers.collect()));
     }
 
     /// The same of what a server of DHCPv6 or a router says.
     fn answered6(&mut self, link: &Link, given: Leased6) {
-        self.boot_files.insert((link.index, IPV6), given.boot_file);
-        self.resolves(link, given.name_servers.into_iter().map(IpAddr::V6));
-    }
-
-    fn resolves(&mut self, link: &Link, servers: impl Iterator<Item = IpAddr>) {
-        for server in servers {
-            let named = (server, link.name.clone());
-            if !self.name_servers.contains(&named) && self.name_servers.len() < MAX_NAME_SERVERS {
-                self.name_servers.push(named);
-            }
-        }
+        let from = (link.index, IPV6);
+        self.boot_files.insert(from, given.boot_file);
+        let servers = given.name_servers.into_iter().map(IpAddr::V6);
+        self.name_servers.insert(from, (link.name.clone(), servers.collect()));
     }
 
     /// What resolves names is to read (resolv.conf(5)).
     fn resolver(&self) -> String {
-        let named = self
-            .name_servers
-            .iter()
-            .map(|(server, link)| (*server, Some(&link[..])));
-        let first = self.links.first().map(|link| &link.name[..]);
-        let own = self.own_servers.iter().map(|server| (*server, first));
-        let lines = |(server, link)| name_server(server, link);
-        match self.own_servers.is_empty() {
-            true => named.map(lines).collect(),
-            false => own.map(lines).collect(),
+        if !self.own_servers.is_empty() {
+            let first = self.links.first().map(|link| &link.name[..]);
+            return self
+                .own_servers
+                .iter()
+                .map(|server| name_server(*server, first))
+                .collect();
         }
+        // The first of each, then the second ones: whoever resolves names asks few.
+        let mut lines = Vec::new();
+        for turn in 0..MAX_NAME_SERVERS {
+            for (link, servers) in self.name_servers.values() {
+                let line = servers.get(turn).map(|server| name_server(*server, Some(link)));
+                lines.extend(line.filter(|line| !lines.contains(line)));
+            }
+        }
+        lines.truncate(MAX_NAME_SERVERS);
+        lines.concat()
     }
 }
 
@@ -224,7 +226,12 @@ impl Uplink {
                 match given.address {
                     Some(address) => {
                         set6(netlink, &link, address).await?;
-                        tokio::spawn(keep6(netlink.clone(), link.clone(), address, given.seconds));
+                        let held = Held6 {
+                            address,
+                            server: given.server.clone(),
+                            seconds: given.seconds,
+                        };
+                        tokio::spawn(keep6(netlink.clone(), link.clone(), held));
                     }
                     None => console!("{} has an IPv6 address by the word of its router", link.name),
                 }
@@ -343,14 +350,20 @@ mod tests {
         };
         let mut state = State::default();
         state.links.push(link(2));
+        state.answered6(&link(3), six(&["fd00::51"]));
+        // Whoever is asked again takes back its own word.
         state.answered6(&link(3), six(&["fe80::53", "fd00::53", "fd00::53"]));
-        state.answered6(&link(3), six(&["fd00::53"]));
         assert_eq!(state.resolver(), "nameserver fe80::53%eth3\nnameserver fd00::53\n");
-        for _ in 0..2 {
-            let many: Vec<String> = (0..20).map(|number| format!("fd00::{number:x}")).collect();
-            state.answered6(&link(2), six(&many.iter().map(String::as_str).collect::<Vec<_>>()));
-        }
-        assert_eq!(state.name_servers.len(), MAX_NAME_SERVERS);
+        // Each has its turn, in the order of the links.
+        let many: Vec<String> = (0..20).map(|number| format!("fd00::{number:x}")).collect();
+        state.answered6(&link(2), six(&many.iter().map(String::as_str).collect::<Vec<_>>()));
+        let text = state.resolver();
+        let first: Vec<_> = text.lines().take(4).collect();
+        assert_eq!(
+            first,
+            ["fd00::", "fe80::53%eth3", "fd00::1", "fd00::53"].map(|server| format!("nameserver {server}"))
+        );
+        assert_eq!(text.lines().count(), MAX_NAME_SERVERS);
         state.own_servers = vec!["fe80::1".parse().unwrap(), "192.0.2.53".parse().unwrap()];
         assert_eq!(state.resolver(), "nameserver fe80::1%eth2\nnameserver 192.0.2.53\n");
     }

@@ -12,6 +12,9 @@ use crate::sys::packet::DhcpTap;
 /// Shortest and longest pause before a lease is asked to be longer: one of a few seconds would keep the wire busy.
 const RENEW_SECONDS: RangeInclusive<u64> = 10..=86_400;
 
+/// From then on any server may say what becomes of a lease (T2, RFC 2131 §4.4.5), in eighths of its time.
+const ANYBODY_EIGHTHS: u32 = 7;
+
 /// Has a lease made longer, again and again. Returns once the address is not this port's any more.
 pub(crate) async fn hold(tap: &DhcpTap, mac: MacAddr, mut leased: Leased) {
     let address = leased.address;
@@ -19,7 +22,8 @@ pub(crate) async fn hold(tap: &DhcpTap, mac: MacAddr, mut leased: Leased) {
     loop {
         sleep(pause(leased.seconds, granted.elapsed())).await;
         let end = Duration::from_secs(leased.seconds.map_or(u64::from(u32::MAX), u64::from));
-        let answer = renew(tap, mac, address).await.unwrap_or_else(|error| {
+        let server = Some(leased.server).filter(|_| granted.elapsed() < end / 8 * ANYBODY_EIGHTHS);
+        let answer = renew(tap, mac, address, server).await.unwrap_or_else(|error| {
             tracing::debug!(%address, %error, "asking for more time");
             Answer::Nothing
         });

@@ -198,7 +198,7 @@ pub(crate) async fn ask6(
 
 /// What the first server offers, which is not taken. `None`: nobody answered.
 pub(crate) async fn offered(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
-    match ask(tap, Ask::Discover, mac, rand::random(), MessageType::Offer).await? {
+    match ask(tap, Ask::Discover, mac, rand::random(), MessageType::Offer, None).await? {
         Answer::Given(offer) => Ok(Some(offer)),
         Answer::Refused | Answer::Nothing => Ok(None),
     }
@@ -207,17 +207,19 @@ pub(crate) async fn offered(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Le
 /// One whole exchange: DISCOVER, OFFER, REQUEST, ACK. `None`: a packet was not answered.
 pub(crate) async fn exchange(tap: &DhcpTap, mac: MacAddr) -> io::Result<Option<Leased>> {
     let xid = rand::random();
-    let Answer::Given(offer) = ask(tap, Ask::Discover, mac, xid, MessageType::Offer).await? else {
+    let Answer::Given(offer) = ask(tap, Ask::Discover, mac, xid, MessageType::Offer, None).await? else {
         return Ok(None);
     };
     let request = Ask::Request {
         server: offer.server,
         address: offer.address,
     };
-    Ok(match ask(tap, request, mac, xid, MessageType::Ack).await? {
-        Answer::Given(leased) => Some(leased),
-        Answer::Refused | Answer::Nothing => None,
-    })
+    Ok(
+        match ask(tap, request, mac, xid, MessageType::Ack, Some(offer.server)).await? {
+            Answer::Given(leased) => Some(leased),
+            Answer::Refused | Answer::Nothing => None,
+        },
+    )
 }
 
 /// What became of a question.
@@ -228,12 +230,33 @@ pub(crate) enum Answer {
     Nothing,
 }
 
-/// Asks for more time with an address that is held.
-pub(crate) async fn renew(tap: &DhcpTap, mac: MacAddr, address: Ipv4Addr) -> io::Result<Answer> {
-    ask(tap, Ask::Renew { address }, mac, rand::random(), MessageType::Ack).await
+/// Asks for more time with an address that is held. `server`: who gave it, where nobody else may say no.
+pub(crate) async fn renew(
+    tap: &DhcpTap,
+    mac: MacAddr,
+    address: Ipv4Addr,
+    server: Option<Ipv4Addr>,
+) -> io::Result<Answer> {
+    ask(
+        tap,
+        Ask::Renew { address },
+        mac,
+        rand::random(),
+        MessageType::Ack,
+        server,
+    )
+    .await
 }
 
-async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType) -> io::Result<Answer> {
+/// `server`: whose no counts; none: anybody's.
+async fn ask(
+    tap: &DhcpTap,
+    ask: Ask,
+    mac: MacAddr,
+    xid: u32,
+    want: MessageType,
+    server: Option<Ipv4Addr>,
+) -> io::Result<Answer> {
     tap.broadcast(&packet(ask, mac, xid)).await?;
     let deadline = tokio::time::Instant::now() + ANSWER;
     let mut buffer = Vec::new();
@@ -241,7 +264,10 @@ async fn ask(tap: &DhcpTap, ask: Ask, mac: MacAddr, xid: u32, want: MessageType)
         received?;
         match heard(&buffer) {
             Some(Overheard::Server(spoken)) if spoken.xid != xid => {}
-            Some(Overheard::Server(spoken)) if spoken.kind == MessageType::Nak => return Ok(Answer::Refused),
+            Some(Overheard::Server(spoken)) if spoken.kind == MessageType::Nak => match server {
+                Some(server) if server != spoken.server => {}
+                _ => return Ok(Answer::Refused),
+            },
             Some(Overheard::Server(spoken)) if spoken.kind == want && !spoken.yours.is_unspecified() => {
                 return Ok(Answer::Given(Leased {
                     address: spoken.yours,

@@ -74,6 +74,8 @@ pub enum Ask {
     Solicit,
     /// This address of this server.
     Request { server: Vec<u8>, address: Ipv6Addr },
+    /// More time with it, of the server that gave it (RFC 8415 §18.2.4).
+    Renew { server: Vec<u8>, address: Ipv6Addr },
 }
 
 /// The datagram.
@@ -81,6 +83,7 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
     let kind = match ask {
         Ask::WhoServes | Ask::Solicit => MessageType::Solicit,
         Ask::Request { .. } => MessageType::Request,
+        Ask::Renew { .. } => MessageType::Renew,
         Ask::Inform => MessageType::InformationRequest,
     };
     let mut message = Message::new_with_id(kind, xid);
@@ -101,7 +104,7 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
             options.insert(DhcpOption::RapidCommit);
             AGENT_CLASS
         }
-        Ask::Request { server, .. } => {
+        Ask::Request { server, .. } | Ask::Renew { server, .. } => {
             options.insert(DhcpOption::ServerId(server.clone()));
             AGENT_CLASS
         }
@@ -112,7 +115,7 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
         return wire::encode(&message);
     }
     let mut wishes = DhcpOptions::new();
-    if let Ask::Request { address, .. } = ask {
+    if let Ask::Request { address, .. } | Ask::Renew { address, .. } = ask {
         wishes.insert(wire::ia_address(*address, 0));
     }
     let [.., c, d, e, f] = mac.0;
@@ -192,6 +195,15 @@ mod tests {
             address,
         });
         assert_eq!(asked.unwrap().address, Some(address));
+        let renew = packet(
+            &Ask::Renew {
+                server: vec![1],
+                address,
+            },
+            MAC,
+            XID,
+        );
+        assert_eq!(wire::decode(&renew).unwrap().msg_type(), MessageType::Renew);
     }
 
     #[test]

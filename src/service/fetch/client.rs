@@ -22,7 +22,9 @@ use super::connect::connect;
 use super::proxy::Proxies;
 use super::transfer::{Head, Start, Transfer, content_range, pause, status_error};
 use super::url::{Scheme, Target};
+use super::wait::waited;
 use crate::model::cause;
+use crate::model::console::console;
 use crate::model::start_report::is_master;
 
 /// Most redirections that are followed for one file.
@@ -110,7 +112,7 @@ impl Client {
                 Ok(peeked) => return Ok(peeked),
                 Err(error) => error,
             };
-            fruitless = self.rest(error, fruitless).await?;
+            fruitless = self.rest(target, error, fruitless, true).await?;
         }
     }
 
@@ -139,7 +141,7 @@ impl Client {
         let mut bytes = Vec::new();
         let mut ended = false;
         while bytes.len() < PEEK_BYTES && !ended {
-            match self.piece(&mut body).await {
+            match self.piece(target, &mut body).await {
                 Err(_) if bytes.len() >= ENOUGH_BYTES => break,
                 Err(error) => return Err(error),
                 Ok(Some(piece)) => bytes.extend_from_slice(&piece[..piece.len().min(PEEK_BYTES - bytes.len())]),
@@ -176,20 +178,21 @@ impl Client {
                 Ok(()) => return Ok(transfer.have()),
                 Err(error) => error,
             };
-            if transfer.furthest() > before {
+            let is_vain = transfer.furthest() == before;
+            if !is_vain {
                 fruitless = 0;
             }
             let (have, total) = (transfer.have(), transfer.total());
             tracing::info!(%target, %error, have, total, "a download broke");
-            fruitless = self.rest(error, fruitless).await?;
+            fruitless = self.rest(target, error, fruitless, is_vain).await?;
         }
         Err(FetchError::Refused(format!(
             "{MAX_CONNECTIONS} connections did not bring it"
         )))
     }
 
-    /// Waits after a try that failed, unless no other try is worth it.
-    async fn rest(&self, error: FetchError, fruitless: u32) -> Result<u32, FetchError> {
+    /// Waits after a try that failed, unless no other try is worth it. One that brought nothing (`is_vain`) is told: somebody may wait.
+    async fn rest(&self, target: &Target, error: FetchError, fruitless: u32, is_vain: bool) -> Result<u32, FetchError> {
         if !matches!(error, FetchError::Broke { .. }) {
             return Err(error);
         }
@@ -197,7 +200,10 @@ impl Client {
             return Err(FetchError::Refused(format!("{error} ({} tries)", fruitless + 1)));
         }
         let wait = pause(&error, fruitless, rand::random()).mul_f64(self.patience.scale);
-        tracing::debug!(%error, seconds = wait.as_secs(), "trying again");
+        if is_vain {
+            let (next, most, seconds) = (fruitless + 2, self.patience.tries, wait.as_secs());
+            console!("{target}: {error}; try {next} of {most} in {seconds} s");
+        }
         tokio::time::sleep(wait).await;
         Ok(fruitless + 1)
     }
@@ -219,7 +225,7 @@ impl Client {
             take(Piece::Anew).map_err(kept)?;
         }
         let mut body = opened.response.into_body();
-        while let Some(piece) = self.piece(&mut body).await? {
+        while let Some(piece) = self.piece(target, &mut body).await? {
             transfer.took(piece.len())?;
             take(Piece::Bytes(&piece)).map_err(kept)?;
         }
@@ -227,10 +233,11 @@ impl Client {
     }
 
     /// The next bytes of an answer, or nothing at its end.
-    async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, FetchError> {
+    async fn piece(&self, target: &Target, body: &mut Incoming) -> Result<Option<Bytes>, FetchError> {
         loop {
             let idle = self.patience.idle;
-            let frame = timeout(idle, body.frame()).await;
+            let what = || format!("more of {target}, for {} s at most", idle.as_secs());
+            let frame = timeout(idle, waited(what, body.frame())).await;
             let frame = frame.map_err(|_| FetchError::broke(format!("nothing came for {} s", idle.as_secs())))?;
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|error| FetchError::broke(cause::told(&error)))?;
@@ -311,7 +318,7 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            fruitless = self.rest(error, fruitless).await?;
+            fruitless = self.rest(target, error, fruitless, true).await?;
         }
     }
 
@@ -323,7 +330,7 @@ impl Client {
         }
         let mut body = opened.response.into_body();
         let mut bytes = Vec::new();
-        while let Some(piece) = self.piece(&mut body).await? {
+        while let Some(piece) = self.piece(target, &mut body).await? {
             if bytes.len() + piece.len() > most {
                 return Err(FetchError::Refused(format!("its answer has more than {most} bytes")));
             }
@@ -362,13 +369,15 @@ impl Client {
     async fn exchange(&self, target: Target, request: Request<Full<Bytes>>) -> Result<Opened, FetchError> {
         let connector = (target.scheme == Scheme::Https).then(|| TlsConnector::from(self.tls.clone()));
         let proxy = self.proxies.of_target(&target);
-        let connection = connect(&target, proxy, connector.as_ref()).await?;
+        let what = || format!("a connection to {}", proxy.unwrap_or(&target));
+        let connection = waited(what, connect(&target, proxy, connector.as_ref())).await?;
         let broke = |error: hyper::Error| FetchError::broke(cause::told(&error));
         let io = TokioIo::new(connection.stream);
         let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
         // What ends the connection is seen by whoever reads from it.
         let driver = AbortOnDropHandle::new(tokio::spawn(async { drop(driver.await) }));
-        let answer = timeout(ANSWER, sender.send_request(request)).await;
+        let what = || format!("an answer of {target}, for {} s at most", ANSWER.as_secs());
+        let answer = timeout(ANSWER, waited(what, sender.send_request(request))).await;
         let answer = answer.map_err(|_| FetchError::broke(format!("no answer for {} s", ANSWER.as_secs())))?;
         let response = answer.map_err(broke)?;
         Ok(Opened {

@@ -10,6 +10,7 @@ pub(crate) mod resolve;
 pub(crate) mod tls;
 mod transfer;
 pub(crate) mod url;
+mod wait;
 
 use std::time::Duration;
 

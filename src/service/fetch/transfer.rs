@@ -172,9 +172,13 @@ pub(super) fn status_error(status: u16, retry_after_seconds: Option<u64>) -> Fet
     let reason = hyper::StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason());
-    let why = format!("the server answers {status} {}", reason.unwrap_or_default())
-        .trim_end()
-        .to_owned();
+    let hint = match status {
+        401 => " (it wants to know who asks: a header, a token, or a user in the URL)",
+        407 => " (it wants a user and a password in its URL)",
+        _ => "",
+    };
+    let answer = format!("the server answers {status} {}", reason.unwrap_or_default());
+    let why = format!("{}{hint}", answer.trim_end());
     match Failure::of(status, retry_after_seconds) {
         Failure::Transient { retry_after } if status >= 400 => FetchError::Broke {
             why,

@@ -115,10 +115,10 @@ impl Target {
     pub(crate) fn redirect(&self, location: &str) -> Result<Self, String> {
         let to = UriRef::parse(location).ok();
         let to = to.and_then(|to| to.resolve_against(&without_fragment(&self.uri)).ok());
-        let to = to.ok_or_else(|| format!("{self} leads to something that is no URL"))?;
+        let to = to.ok_or_else(|| "it leads to something that is no URL".to_owned())?;
         let to = Self::read(to.as_str())?;
         if self.scheme == Scheme::Https && to.scheme == Scheme::Http {
-            return Err(format!("{self} leads out of TLS, to {to}: not followed"));
+            return Err(format!("it leads out of TLS, to {to}: not followed"));
         }
         let user = self.uri.authority().and_then(|authority| authority.userinfo());
         match user {

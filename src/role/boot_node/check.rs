@@ -1,0 +1,164 @@
+//! What settings of a boot image come to, for whoever wrote them: before a machine starts from them, and without asking anybody.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+
+use super::{Beside, config, read, what};
+use crate::config::KernelLine;
+use crate::config::boot_file::{BootFile, Network};
+use crate::config::boot_sources::Texts;
+use crate::model::BootMethod;
+use crate::role::boot_from::way;
+
+/// Stands for a token that is put beside the settings later.
+const SOME_TOKEN: &[u8] = b"token";
+
+/// Reads `recon.txt` at `path` with what lies beside it. Gives lines that say what a machine does with it, without secrets.
+///
+/// # Errors
+/// What a machine would not understand of it.
+pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
+    let beside = Beside::of(path.parent().unwrap_or(Path::new("")));
+    let bytes = read(path)?.with_context(|| format!("{}: there is no such file", path.display()))?;
+    let token = read(&beside.token)?;
+    let has_token = token.as_ref().is_some_and(|token| !token.trim_ascii().is_empty());
+    let file = BootFile::read(&bytes).map_err(|why| anyhow!("{}: {why}", path.display()))?;
+    let texts = Texts {
+        file: Some(bytes),
+        file_token: token.filter(|_| has_token).or(Some(SOME_TOKEN.to_vec())),
+        ..Texts::default()
+    };
+    let settings = texts.read().map_err(|why| anyhow!("{}: {why}", path.display()))?;
+    let mut out = String::new();
+    let mut line = |label: &str, words: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{label:<12}{words}");
+    };
+    match settings.choose(&[]) {
+        Some(chosen) => {
+            line("starts", &what(&chosen));
+            let config = config(&KernelLine::default(), chosen, &beside)?;
+            way::check(config, has_token).with_context(|| path.display().to_string())?;
+        }
+        None => line(
+            "starts",
+            "what the hypervisor, the firmware, a DHCP server or a recon master names: no url stands here",
+        ),
+    }
+    if file.boot.method == Some(BootMethod::Reboot) {
+        line("by", "starting the machine again, in the order of its firmware");
+    }
+    line("on failure", &file.boot.on_failure.to_string());
+    line("network", &network(&file.network));
+    let wants_token = file.boot.wants_token() || file.assisted.token().is_some();
+    if wants_token && !has_token {
+        line("missing", "the file token, with the secret, beside it");
+    }
+    if settings.is_only_ca() && !beside.authorities.exists() {
+        line(
+            "missing",
+            "the file ca.pem beside it, which only-ca = true goes by (--ca puts it on an image)",
+        );
+    }
+    Ok(out)
+}
+
+/// How an address is had, and of which port.
+fn network(network: &Network) -> String {
+    let bond = || {
+        let ports: Vec<_> = network.bond.iter().map(ToString::to_string).collect();
+        format!("{} as one ({})", ports.join(" and "), network.bond_mode())
+    };
+    let port = match network.port {
+        Some(mac) => format!("the port {mac}"),
+        None if network.bond.is_empty() => "every wired port".to_owned(),
+        None => bond(),
+    };
+    let vlan = network
+        .vlan
+        .map(|number| format!(", VLAN {number}"))
+        .unwrap_or_default();
+    // It was read before.
+    match network.address().ok().flatten() {
+        Some((address, prefix)) => format!("{port}{vlan}, with {address}/{prefix}"),
+        None => format!("{port}{vlan}, asking for an address"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::boot_sources::is_boot_file;
+
+    fn of(text: &str, beside: &[(&str, &str)]) -> anyhow::Result<String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in beside.iter().copied().chain([("recon.txt", text)]) {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        check(&folder.path().join("recon.txt"))
+    }
+
+    #[test]
+    fn the_file_of_the_image_comes_to_what_the_network_says() {
+        let text = include_str!("../../config/boot.toml");
+        assert!(is_boot_file(text.as_bytes()));
+        let said = of(text, &[]).unwrap();
+        assert!(
+            said.contains("no url stands here") && said.contains("every wired port, asking"),
+            "{said}"
+        );
+        assert!(said.contains("on failure  retry"), "{said}");
+        assert!(!is_boot_file(include_bytes!("../../config/recon.toml")));
+    }
+
+    #[test]
+    fn it_says_what_counts_and_what_is_missing_and_no_secret() {
+        let text = "[boot]\nurl = \"https://u:hunter2@a.example/b\"\ntoken-file = \"token\"\nonly-ca = true\non-failure = \"reboot\"\n\
+                    [network]\nvlan = 7\naddress = \"192.0.2.5/24\"\n";
+        let said = of(text, &[]).unwrap();
+        for words in [
+            "https://[hidden]@a.example/b",
+            "reboot",
+            "every wired port, VLAN 7, with 192.0.2.5/24",
+            "the file token",
+            "ca.pem",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let said = of(&text.replace("only-ca = true\n", ""), &[("token", "hunter2\n")]).unwrap();
+        assert!(!said.contains("missing") && !said.contains("hunter2"), "{said}");
+        let infra =
+            "[assisted]\ninfra-env = \"01234567-89ab-cdef-0123-456789abcdef\"\nrefresh-token-file = \"token\"\n";
+        let said = of(infra, &[]).unwrap();
+        assert!(
+            said.contains("infra-env 01234567") && said.contains("the file token"),
+            "{said}"
+        );
+    }
+
+    /// Each of these would be said first on the screen of a machine that does not start.
+    #[test]
+    fn what_a_machine_would_refuse_is_refused() {
+        let infra =
+            "[assisted]\ninfra-env = \"01234567-89ab-cdef-0123-456789abcdef\"\nrefresh-token-file = \"token\"\n";
+        for (text, words) in [
+            ("[boot]\nurl = \"ftp://a/b\"", "http:// or https://"),
+            ("[boot]\nurl = \"http://a b/\"", "url"),
+            ("[boot]\nurl = \"http://\"", "http:// or https://"),
+            ("[boot]\nurl = \"http://[1/\"", "URL"),
+            ("[boot]\nurl = \"http://a/\"\nproxy = \"socks5://b\"", "proxy"),
+            ("[boot]\nurl = \"http://a/\"\nheader = [\"a b: c\"]", "header"),
+            ("[boot]\nulr = \"http://a/\"", "line 2"),
+            ("[assisted]\ninfra-env = \"1\"", "UUID"),
+            (&format!("{infra}api = \"http://a/api\""), "https alone"),
+            (&format!("{infra}token-url = \"http://a/\""), "https alone"),
+        ] {
+            let why = format!("{:#}", of(text, &[]).expect_err(text));
+            assert!(why.contains(words) && why.contains("recon.txt: "), "{text}: {why}");
+        }
+        let why = of("[boot]\nurl = \"http://a/\"", &[("ca.pem", "nothing")]).unwrap_err();
+        assert!(format!("{why:#}").contains("has no certificates"), "{why:#}");
+    }
+}
