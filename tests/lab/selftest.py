@@ -33,6 +33,7 @@ from vdc import (
     stick,
     stick_files,
     tools,
+    trunk_relay,
 )
 from vdc.errors import LabError
 
@@ -44,6 +45,31 @@ class InFolder(unittest.TestCase):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.folder = Path(temporary.name)
+
+
+class Trunk(unittest.TestCase):
+    FROM, TO = bytes(5) + b"\1", bytes(5) + b"\2"
+
+    def test_a_tag_comes_off_as_it_went_on(self) -> None:
+        frame = self.TO + self.FROM + b"\x08\0" + bytes(46)
+        # IEEE 802.1Q: TPID, then three bits of priority, one, and twelve of the VLAN.
+        self.assertEqual(trunk_relay.tagged(frame, 42)[12:18], bytes.fromhex("8100002a0800"))
+        self.assertEqual(trunk_relay.untagged(trunk_relay.tagged(frame, 42)), (frame, 42))
+        self.assertEqual(trunk_relay.untagged(frame), (frame, None))
+        # include/uapi/linux/if_packet.h: status, three lengths, two offsets, tci and tpid.
+        self.assertEqual(trunk_relay.tag_beside(struct.pack("IIIHHHH", 0x11, 60, 60, 0, 14, 0xE02A, 0x8100)), 42)
+        self.assertIsNone(trunk_relay.tag_beside(struct.pack("IIIHHHH", 0x01, 60, 60, 0, 14, 42, 0x8100)))
+
+    def test_each_is_answered_as_it_speaks(self) -> None:
+        port = trunk_relay.Port(42)
+        frame, answer = self.TO + self.FROM + bytes(48), self.FROM + self.TO + bytes(48)
+        self.assertEqual(port.inwards(frame, 7), [], "another VLAN")
+        self.assertEqual(len(port.outwards(answer)), 2, "nobody knows how it speaks")
+        self.assertEqual(port.inwards(frame, 42), [frame])
+        self.assertEqual(port.outwards(answer), [trunk_relay.tagged(answer, 42)])
+        self.assertEqual(port.inwards(frame, None), [frame])
+        self.assertEqual(port.outwards(answer), [answer])
+        self.assertEqual((port.tagged, port.bare), (1, 1))
 
 
 class Packets(unittest.TestCase):

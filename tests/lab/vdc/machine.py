@@ -161,7 +161,12 @@ class Machine:
             raise LabError(f"{self.spec.name}: QEMU did not start: {said or error}") from error
         for number, port in enumerate(self.spec.ports):
             if port.dark:
-                self._qmp.command("set_link", {"name": f"net{number}", "up": False})
+                self.plug(number, False)
+
+    def plug(self, port: int, up: bool) -> None:
+        """Plugs the cable of a port in, or pulls it out."""
+        assert self._qmp is not None
+        self._qmp.command("set_link", {"name": f"net{port}", "up": up})
 
     def _on_event(self, event: Event) -> None:
         if event["event"] == "SHUTDOWN":

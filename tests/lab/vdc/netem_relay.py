@@ -1,4 +1,4 @@
-"""A program that joins two links and loses, delays, duplicates and reorders frames: netem_relay.py LINK LINK LOSS DELAY_MS DUPLICATE REORDER SEED
+"""A program that joins two links and loses, delays, duplicates and reorders frames: python3 -m vdc.netem_relay LINK LINK LOSS DELAY_MS DUPLICATE REORDER SEED
 
 A process does this instead of the kernel's netem queueing discipline: not every kernel has netem, and a seed makes a failure come back.
 """
@@ -6,26 +6,19 @@ A process does this instead of the kernel's netem queueing discipline: not every
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import heapq
 import random
 import select
 import signal
-import socket
-import struct
 import sys
 import time
 from typing import NamedTuple
 
-_ETH_ALL = 0x0003
-_OUTGOING = 4
+from . import frames
+
 _MAX_FRAME = 1600
 # Frames in flight; more than these are lost as well.
 _MAX_IN_FLIGHT = 20_000
-_SIOCETHTOOL = 0x8946
-# ETHTOOL_STXCSUM, _SSG, _STSO, _SGSO: the kernel then sends whole frames of wire size with their checksums in them.
-_OFFLOADS = (0x17, 0x19, 0x1F, 0x24)
 
 
 class Impairments(NamedTuple):
@@ -46,25 +39,9 @@ def delays(impairments: Impairments, dice: random.Random) -> list[float]:
     return [late, late] if dice.random() < impairments.duplicate else [late]
 
 
-def whole_frames(link: str) -> None:
-    """Switches off what lets the kernel hand over frames larger than the wire's, or without checksums."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        for command in _OFFLOADS:
-            value = bytearray(struct.pack("II", command, 0))
-            buffer = (ctypes.c_char * len(value)).from_buffer(value)
-            request = struct.pack("16sP", link.encode(), ctypes.addressof(buffer))
-            with contextlib.suppress(OSError):  # the link has no such offload
-                fcntl.ioctl(control, _SIOCETHTOOL, request + bytes(16))
-
-
 def relay(links: tuple[str, str], impairments: Impairments) -> None:
     """Passes frames until SIGTERM."""
-    ends = []
-    for link in links:
-        end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_ALL))
-        end.bind((link, 0))
-        end.setblocking(False)
-        ends.append(end)
+    ends = [frames.tap(link) for link in links]
     dice = random.Random(impairments.seed)
     in_flight: list[tuple[float, int, int, bytes]] = []
     count = passed = lost = 0
@@ -85,7 +62,7 @@ def relay(links: tuple[str, str], impairments: Impairments) -> None:
                     frame, source = end.recvfrom(65536)
                 except BlockingIOError:
                     break
-                if source[2] == _OUTGOING:
+                if source[2] == frames.OUTGOING:
                     continue
                 when = delays(impairments, dice) if len(frame) <= _MAX_FRAME and len(in_flight) < _MAX_IN_FLIGHT else []
                 passed, lost = passed + bool(when), lost + (not when)

@@ -16,12 +16,13 @@ from typing import NamedTuple
 from . import disks, stick, stick_files, tools
 from .capture import HARNESS
 from .environment import Environment
-from .machine import Disk, Port, disk_arguments
+from .machine import BRIDGE, Disk, Port, disk_arguments
 from .master import Master
 from .nodes import Kind, identity
 from .peer import Peer
 from .peer_group import PeerGroup
 from .suite import Scenario, expect, expect_none
+from .trunk import Trunk
 from .web import Web, need
 
 _CALL = Path(__file__).resolve().parents[3] / "tools" / "call.sh"
@@ -42,10 +43,18 @@ _FIRST_STAGE = re.compile(r"first stage of recon")
 _REFUSED = re.compile(r"boot script: .*signature", re.IGNORECASE)
 _NO_KEXEC = re.compile(r"kexec_load_disabled")
 _BY_MASTER = re.compile(r"named by a recon master")
+_BOND = re.compile(r"bond-boot is \S+ and \S+ \(active-backup\)")
+_ON_VLAN = re.compile(r"vlan42p\d+ is 192\.")
+_STARTS = re.compile(r"starting it")
 _FALL_BACK = """#!ipxe
 kernel kernel
 boot || chain ../boot.ipxe
 """
+
+
+# The bridge behind a switch's port with a VLAN.
+_TRUNK = "trunk"
+_VLAN = 42
 
 
 class Node(NamedTuple):
@@ -61,6 +70,8 @@ class Node(NamedTuple):
     # More lines of the settings' part [boot], and more words for the image's own kernel.
     settings: str = ""
     words: str = ""
+    # Its ports are two, one port by its settings, in a VLAN.
+    bond: bool = False
 
 
 NODES = {
@@ -71,6 +82,7 @@ NODES = {
     "boot-image-no-kexec": Node(
         0x6B, "bios", "virtio", "boot.ipxe", memory_mib=_SMALL_MIB, settings='on-failure = "reboot"\n', words="sysctl.kernel.kexec_load_disabled=1",
     ),
+    "boot-image-bond": Node(0x6D, "bios", "virtio", None, memory_mib=_SMALL_MIB, bond=True),
 }
 
 
@@ -95,6 +107,9 @@ class BootImages(Environment):
         self.master = self.own_master(Master(lab, self.stick, name="boot-image-site", number=6))
         status = self.master.boot()
         self.address = str(status["links"][0]["address"]).split("/")[0]
+        self.trunk = Trunk(lab.namespace, BRIDGE, _TRUNK, _VLAN, lab.folder / "trunk.log")
+        if any(NODES[name].bond for name in NODES if name in self.names):
+            self._stack.enter_context(self.trunk)
         self.before: dict[Path, str] = {}
         self.group: PeerGroup = self.own_peers(self.master, [self._peer(name, NODES[name]) for name in NODES if name in self.names], at_once=2)
         self.group.start_next()
@@ -103,11 +118,17 @@ class BootImages(Environment):
         """A machine whose firmware starts from its own copy of the image, with a disk that must stay as it is."""
         kind = Kind(node.firmware, "virtio-net-pci", (("nvme", "lvm"),), memory_mib=node.memory_mib, secure=node.secure)
         peer = Peer(self.lab, kind, identity(node.number, name))
-        peer.spec.ports[:] = [Port(peer.identity.mac)]
+        ports = [Port(peer.identity.mac)]
+        if node.bond:
+            ports = [Port(mac, bridge=_TRUNK) for mac in (peer.identity.mac, identity(node.number + 0x80, name).mac)]
+        peer.spec.ports[:] = ports
         copy = self.lab.folder / f"{name}.image.disk.raw"
         tools.run(["cp", "--sparse=always", str(self.image), str(copy)])
         if node.script is not None:
             _put(copy, "recon.txt", self._settings(node))
+        elif node.bond:
+            macs = ", ".join(f'"{port.mac}"' for port in ports)
+            _put(copy, "recon.txt", f"[network]\nbond = [{macs}]\nvlan = {_VLAN}\n")
         if node.words:
             menu = _get(copy, "recon/grub.cfg")
             _put(copy, "recon/grub.cfg", menu.replace("recon.boot=settings", f"recon.boot=settings {node.words}"))
@@ -214,6 +235,27 @@ def no_kexec(site: BootImages) -> None:
     site.unchanged(name)
 
 
+def bond(site: BootImages) -> float | None:
+    """Two ports as one, in a VLAN; the cable of the one that works is pulled once there is an address. What it starts uses the other."""
+    name = "boot-image-bond"
+    machine = site.group[name].machine
+
+    def has_address(_: Peer) -> bool | None:
+        return True if machine.console.find(_ON_VLAN) is not None else None
+
+    site.group.wait(name, "has an address in its VLAN", has_address, 300.0)
+    expect(machine.console.find(_BOND) is not None, f"nobody said what the bond is made of:\n{machine.console.tail(30)}")
+    expect(machine.console.find(_STARTS) is None, "it has started what it fetched already: the cable is pulled too late")
+    machine.plug(0, False)
+    before, _ = site.trunk.from_guests()
+    took = _uploads(site, name)
+    after, bare = site.trunk.from_guests()
+    site.lab.report.line(f"frames with the tag: {before} until the cable was pulled, {after} in the end; without: {bare}")
+    # Some 25 MB came over the other port, acknowledged by one frame for several at most.
+    expect(after - before > 500, f"{after - before} frames with the tag came after the cable was pulled")
+    return took
+
+
 SCENARIOS: list[Scenario[BootImages]] = [
     Scenario("boot-image-secure", "the image of target bootloader with Secure Boot: a changed kernel is refused, the live image runs and uploads",
              secure, ("boot-image-secure",)),
@@ -221,5 +263,7 @@ SCENARIOS: list[Scenario[BootImages]] = [
     Scenario("boot-image-bios", "the same by BIOS", bios, ("boot-image-bios",)),
     Scenario("boot-image-master", "an image on which nothing is set: it asks the master on its network, and becomes its peer", from_master,
              ("boot-image-master",)),
+    Scenario("boot-image-bond", "two ports as one in a VLAN, one cable pulled on the way: it asks the master, and becomes its peer", bond,
+             ("boot-image-bond",)),
     Scenario("boot-image-no-kexec", "a kernel that refuses kexec: said, and the machine starts again", no_kexec, ("boot-image-no-kexec",)),
 ]
