@@ -305,10 +305,10 @@ boot_image_of() {
 
 # need_boot_file OPTION FILE: what --settings and --ca name is refused here rather than by a machine that does not boot.
 need_boot_file() {
-    local most=$BOOT_SETTINGS_LIMIT
-    [ "$1" = --settings ] || most=$BOOT_CA_LIMIT
+    local most=$BOOT_SETTINGS_LIMIT why='a machine reads no more'
+    [ "$1" = --settings ] || most=$BOOT_CA_LIMIT why='an image has no room for more'
     { [ -f "$2" ] && [ -r "$2" ]; } || refuse "$1 $2: no such file that can be read"
-    [ "$(wc -c <"$2")" -le "$most" ] || refuse "$1 $2: more than $((most >> 10)) KiB, and a machine reads no more"
+    [ "$(wc -c <"$2")" -le "$most" ] || refuse "$1 $2: more than $((most >> 10)) KiB, and $why"
     # A zero byte is UTF-16, or no text at all.
     { iconv --from-code=UTF-8 --to-code=UTF-8 "$2" >/dev/null 2>&1 && [ "$(tr -d '\0' <"$2" | wc -c)" -eq "$(wc -c <"$2")" ]; } ||
         refuse "$1 $2: not a text in UTF-8"

@@ -268,10 +268,16 @@ class Words(unittest.TestCase):
         return done.stderr
 
     def test_what_is_refused_here_is_what_a_machine_would_refuse(self) -> None:
-        for shown, file, constant in (("$BOOT_SETTINGS_LIMIT", "boot_node.rs", "MAX_SETTINGS_BYTES"), ("$BOOT_CA_LIMIT", "boot_from/run.rs", "MAX_FILE_BYTES")):
-            read = re.search(rf"^const {constant}: u64 = (\d+) << (\d+);$", (TOP / "src/role" / file).read_text(), re.MULTILINE)
-            assert read is not None, constant
-            self.assertEqual(int(shell(f"echo {shown}").stdout), int(read[1]) << int(read[2]))
+        read = {}
+        for file, constant in (("boot_node.rs", "MAX_SETTINGS_BYTES"), ("boot_from/way.rs", "MAX_FILE_BYTES")):
+            found = re.search(rf"^const {constant}: u64 = (\d+) << (\d+);$", (TOP / "src/role" / file).read_text(), re.MULTILINE)
+            assert found is not None, constant
+            read[constant] = int(found[1]) << int(found[2])
+        settings, ca, spare = (int(word) for word in shell("echo $BOOT_SETTINGS_LIMIT $BOOT_CA_LIMIT $((ESP_SPARE * 512))").stdout.split())
+        self.assertEqual(settings, read["MAX_SETTINGS_BYTES"])
+        # Certificates that are put there later have room beside settings and a token of their full size, each with a cluster of its own.
+        self.assertLessEqual(ca, read["MAX_FILE_BYTES"])
+        self.assertLessEqual(ca + settings + (8 << 10) + 3 * 512, spare)
 
     def test_the_longest_that_people_are_told_is_what_is_read(self) -> None:
         self.assertIn("const MAX_BYTES: usize = 8 << 10;\n", (TOP / "src/config/boot_sources.rs").read_text())
@@ -291,8 +297,8 @@ class Words(unittest.TestCase):
                 ("--settings", b"#" * 65537, "more than 64 KiB"),
                 # As much as goes: what is wrong is said, and it is not the size.
                 ("--settings", b"#" * 65535 + b"\0", "not a text in UTF-8"),
-                ("--ca", b"#" * 4194305, "more than 4096 KiB"),
-                ("--ca", b"#" * 4194304, "no certificate in PEM format"),
+                ("--ca", b"#" * 2097153, "more than 2048 KiB"),
+                ("--ca", b"#" * 2097152, "no certificate in PEM format"),
                 ("--ca", b"what is this", "no certificate in PEM format"),
                 ("--ca", CERTIFICATE + key, "there is a private key in it"),
             ):
