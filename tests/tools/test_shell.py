@@ -17,10 +17,12 @@ PARTS = ("ui", "preflight", "hostsetup", "sources", "rpm_trust", "stage", "kiwi"
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `script` with all parts sourced, as make-recipe-target does. A signal to its process group is for it alone."""
+    """Runs `script` with all parts sourced, as make-recipe-target does. A signal to its process group is for it alone, and it hears it."""
     sourced = "\n".join(f'. "$TOP/tools/{part}.sh"' for part in PARTS)
     head = f'set -euo pipefail\nTOP={TOP}\nMIRROR="" KEYS="" EXTRA=()\none_line() {{ tr "\\n" " " | sed "s/ $//"; }}\n{sourced}\n'
-    return subprocess.run(["bash", "-c", head + script], capture_output=True, text=True, timeout=60,
+    # Whoever runs the tests may ignore them (nohup), and no shell can trap what it was started to ignore.
+    heard = ["env", "--default-signal=HUP,INT,TERM"]
+    return subprocess.run([*heard, "bash", "-c", head + script], capture_output=True, text=True, timeout=60,
                           env={**os.environ, **environment}, check=False, start_new_session=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -236,18 +237,21 @@ def no_kexec(site: BootImages) -> None:
 
 
 def bond(site: BootImages) -> float | None:
-    """Two ports as one, in a VLAN; the cable of the one that works is pulled once there is an address. What it starts uses the other."""
+    """Two ports as one, in a VLAN; the cable of the one that works is pulled once there is an address, and is back for what is started, which
+    knows nothing of the other."""
     name = "boot-image-bond"
     machine = site.group[name].machine
 
-    def has_address(_: Peer) -> bool | None:
-        return True if machine.console.find(_ON_VLAN) is not None else None
+    def said(pattern: re.Pattern[str]) -> Callable[[Peer], bool | None]:
+        return lambda _: True if machine.console.find(pattern) is not None else None
 
-    site.group.wait(name, "has an address in its VLAN", has_address, 300.0)
+    site.group.wait(name, "has an address in its VLAN", said(_ON_VLAN), 300.0)
     expect(machine.console.find(_BOND) is not None, f"nobody said what the bond is made of:\n{machine.console.tail(30)}")
     expect(machine.console.find(_STARTS) is None, "it has started what it fetched already: the cable is pulled too late")
     machine.plug(0, False)
     before, _ = site.trunk.from_guests()
+    site.group.wait(name, "starts what it fetched", said(_STARTS), 300.0)
+    machine.plug(0, True)
     took = _uploads(site, name)
     after, bare = site.trunk.from_guests()
     site.lab.report.line(f"frames with the tag: {before} until the cable was pulled, {after} in the end; without: {bare}")
