@@ -62,7 +62,7 @@ begin_binary() {
     ) >/dev/null 2>&1 </dev/null 9>&- &
     set +m
     # shellcheck disable=SC2064 # the job of now
-    trap "kill -- -$! 2>/dev/null || true" EXIT
+    trap "! jobs -rp | grep -qx $! || kill -- -$!" EXIT
 }
 
 run_tests() {

@@ -260,7 +260,7 @@ pub struct WriteDiskArgs {
 
 #[derive(Debug, Args)]
 pub struct SettingsArgs {
-    /// recon.toml of a stick, or recon.txt of a boot image, which is known by its tables
+    /// recon.toml of a stick, or recon.txt of a boot image, known by this name or by its tables
     pub file: PathBuf,
     /// It is recon.txt of a boot image, whatever is in it
     #[arg(long)]

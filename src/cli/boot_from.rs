@@ -35,7 +35,7 @@ pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
         true => Shown::json(&report)?,
         false => report.text(),
     })?;
-    if !report.is_startable() {
+    if !report.is_startable(config.method) {
         bail!("nothing would be started: the plan says why");
     }
     Ok(())

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::boot_sources::is_boot_file;
+use crate::config::boot_sources::{BOOT_FILE, is_boot_file};
 use crate::config::live::Accepted;
 use crate::config::load;
 use crate::model::Endpoint;
@@ -165,7 +165,8 @@ fn settings(args: &args::SettingsArgs) -> anyhow::Result<()> {
     }
     // What cannot be read is told by whoever reads it next.
     let bytes = load::small_file(file, load::MAX_SETTINGS_BYTES).ok().flatten();
-    if args.boot || bytes.is_some_and(|bytes| is_boot_file(&bytes)) {
+    let is_boot = args.boot || file.file_name().is_some_and(|name| name == BOOT_FILE);
+    if is_boot || bytes.is_some_and(|bytes| is_boot_file(&bytes)) {
         return print(&Shown::lines(&boot_node::check::check(file)?));
     }
     let loaded = load::settings(file);

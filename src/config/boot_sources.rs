@@ -205,6 +205,9 @@ fn file_names(source: Source, file: &BootFile, url: Option<&[u8]>, token: Option
     })
 }
 
+/// What the settings are called on a boot image.
+pub(crate) const BOOT_FILE: &str = "recon.txt";
+
 /// Whether a file is meant for a boot image, by the tables that no other file of settings has; whatever is wrong with it.
 pub(crate) fn is_boot_file(bytes: &[u8]) -> bool {
     // Every second byte is a zero where an editor wrote UTF-16.
@@ -217,7 +220,9 @@ pub(crate) fn is_boot_file(bytes: &[u8]) -> bool {
                 .is_some_and(|rest| rest.starts_with([']', '.']))
         })
     };
-    String::from_utf8_lossy(&text).lines().any(begins)
+    let text = String::from_utf8_lossy(&text);
+    // Editors of Windows begin with a mark of the byte order.
+    text.trim_start_matches(['\u{feff}', '\u{fffd}']).lines().any(begins)
 }
 
 /// A text without blanks, but for those around it. Nothing is nothing.

@@ -158,10 +158,11 @@ impl Queue {
                 writer.not_synced(journal, &error, now);
             }
             writer.write(&changes, now);
-            self.written.send_replace(last);
-            if let Some(wish) = writer.take_wish() {
+            // Before anybody hears that it is written, so that whoever looks then sees that it is owed.
+            if let Some(wish) = writer.take_wish(now) {
                 syncer.wants(wish, now);
             }
+            self.written.send_replace(last);
             if stop {
                 return;
             }

@@ -120,7 +120,7 @@ def perfdhcp(site: Site) -> None:
 
 
 def _durable(site: Site, acks: int) -> None:
-    """After kill -9, as many leases are on the medium as were acknowledged."""
+    """After kill -9, as many leases are in the journal as were acknowledged."""
     site.kill()
     lines = sum(path.read_bytes().count(b'"bound"') for path in site.data.glob("leases-*.jsonl"))
     expect(lines >= acks, f"{acks} leases were acknowledged, {lines} are written")

@@ -482,7 +482,7 @@ pub(super) mod tests {
         // One that is right does not hide one of the same name that is not.
         let twice = [&right[..], &[sum("linux", b"another")]].concat();
         let why = run(files(), WHOLE, &twice).await.err().unwrap();
-        assert_eq!(why, "linux: it has another SHA-256 than it should");
+        assert_eq!(why, "two sums are given for linux, and no file has both");
         let other = run(files(), WHOLE, &[&right[..], &[sum("vmlinuz", &bzimage())]].concat())
             .await
             .err()

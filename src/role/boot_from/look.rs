@@ -14,6 +14,7 @@ use crate::service::fetch::client::Patience;
 /// Somebody waits for a plan, and can ask again.
 pub(super) const IMPATIENT: Patience = Patience {
     tries: 3,
+    is_at_console: false,
     ..Patience::USUAL
 };
 
@@ -44,7 +45,11 @@ async fn planned(session: &mut Session, config: &Config) -> anyhow::Result<End> 
         let failed = last.as_ref().map(|boot| boot.problems.join("; "));
         let mut wanted = match (session.next(failed).await, last.take()) {
             (Ok(Came::Boot(wanted)), _) => wanted,
-            (Ok(Came::Exit(_)) | Err(_), Some(boot)) => return Ok(End::Boot(boot)),
+            (Ok(Came::Exit(_)), Some(boot)) => return Ok(End::Boot(boot)),
+            (Err(error), Some(boot)) => {
+                session.said.push(format!("{error:#}"));
+                return Ok(End::Boot(boot));
+            }
             (Ok(Came::Exit(code)), None) => return Ok(End::Exit(code)),
             (Ok(Came::Shell), _) => return Ok(End::Shell),
             (Ok(Came::Reboot), _) => return Ok(End::Reboot),
@@ -85,6 +90,7 @@ mod tests {
     use super::super::load::tests::{WHOLE, serve};
     use super::*;
     use crate::formats::boot_image::tests::bzimage;
+    use crate::model::BootMethod;
 
     /// What is planned where a script is served with these files beside it.
     async fn planned(script: &str, files: &[(&'static str, &[u8])]) -> anyhow::Result<Report> {
@@ -124,43 +130,65 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     async fn a_script_that_knows_another_way_is_planned_by_it() {
         let (kernel, web) = (bzimage(), &b"<html>"[..]);
-        let files: &[(&str, &[u8])] = &[("/linux", &kernel), ("/a.efi", b"MZ"), ("/web", web)];
+        let files: &[(&str, &[u8])] = &[("/linux", &kernel), ("/i", b"070701"), ("/a.efi", b"MZ"), ("/web", web)];
+        let startable = |report: &Report| {
+            let End::Boot(boot) = &report.end else {
+                panic!("{report:?}")
+            };
+            assert_eq!(boot.problems.is_empty(), report.is_startable(BootMethod::Kexec));
+            (boot.kernel.name.clone(), boot.problems.is_empty())
+        };
         for (script, name, is_startable) in [
-            ("chain a.efi || imgfree && kernel linux && boot", "linux", true),
+            ("chain a.efi || kernel linux && boot", "linux", true),
             (
-                "kernel web\nboot || goto other\n:other\nimgfree\nkernel linux\nboot",
+                "chain a.efi || goto other\nexit\n:other\nkernel linux\ninitrd i\nboot",
                 "linux",
                 true,
             ),
-            // It insists on it, or its other way is none either: what is not freed goes along as an initrd, as in iPXE.
-            ("chain a.efi || kernel linux && boot", "linux", false),
-            ("chain a.efi", "a.efi", false),
-            ("chain a.efi || exit 0", "a.efi", false),
-            ("chain a.efi || chain gone", "a.efi", false),
-            ("chain a.efi || kernel web && boot", "web", false),
-            (":start\nchain a.efi || goto start", "a.efi", false),
+            (
+                "kernel web || goto other\nboot\n:other\nkernel linux\nboot",
+                "linux",
+                true,
+            ),
+            // What only its whole shows, or this machine has against it.
+            (
+                "kernel linux\ninitrd web\nboot || goto other\n:other\nimgfree\nkernel linux\nboot",
+                "linux",
+                true,
+            ),
+            ("kernel linux\ninitrd web\nboot", "linux", false),
+            (":start\nkernel linux\ninitrd web\nboot || goto start", "linux", false),
         ] {
             let report = planned(script, files).await.unwrap();
-            let End::Boot(boot) = &report.end else {
-                panic!("{script}: {report:?}")
-            };
-            assert_eq!(boot.kernel.name, name, "{script}");
-            assert_eq!(
-                (boot.problems.is_empty(), report.is_startable()),
-                (is_startable, is_startable),
-                "{script}"
-            );
-            let is_told = report.said.iter().any(|line| line.contains("the kernel: "));
-            assert_eq!(
-                is_told,
-                name != "web" || script.contains("a.efi"),
-                "{script}: {:?}",
-                report.said
-            );
+            assert_eq!(startable(&report), (name.to_owned(), is_startable), "{script}");
+            let is_told = report.said.iter().any(|line| line.starts_with("line "));
+            assert!(is_told, "{script}: {:?}", report.said);
         }
+        // It insists on it, or its other way is none either.
+        for script in ["chain a.efi", "chain a.efi || chain gone", "kernel a.efi\nboot"] {
+            let why = format!("{:#}", planned(script, files).await.unwrap_err());
+            assert!(why.contains("EFI program") || why.contains("404"), "{script}: {why}");
+        }
+        let report = planned("chain a.efi || exit 0", files).await.unwrap();
+        assert_eq!(report.end, End::Exit(0));
         // What a person is asked about is not passed over for it.
         let report = planned("chain a.efi || shell", files).await.unwrap();
         assert_eq!(report.end, End::Shell);
-        assert!(!report.is_startable());
+        assert!(!report.is_startable(BootMethod::Kexec));
+        // Once a machine starts again is what is wanted, that is what it comes to.
+        let report = planned("reboot", files).await.unwrap();
+        assert_eq!(
+            [BootMethod::Kexec, BootMethod::Reboot].map(|method| report.is_startable(method)),
+            [false, true]
+        );
+        // The end of the script is told as well as what did not start.
+        let report = planned("kernel linux\ninitrd web\nboot || chain gone", files)
+            .await
+            .unwrap();
+        assert!(
+            report.said.last().unwrap().contains("the boot script failed"),
+            "{:?}",
+            report.said
+        );
     }
 }

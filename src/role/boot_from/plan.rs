@@ -42,6 +42,11 @@ impl Seen {
         }
     }
 
+    /// What it is where it is no kernel.
+    pub(super) fn no_kernel(&self) -> Option<&str> {
+        self.kernel.as_ref().err().map(String::as_str)
+    }
+
     pub(super) fn bytes(&self) -> Option<u64> {
         self.bytes
     }
@@ -102,6 +107,15 @@ fn sum_problems(sums: &[Sum], wanted: &boot_script::Plan) -> Vec<String> {
         .collect();
     let bare = files.iter().filter(|file| of_file(file).is_empty() && !sums.is_empty());
     problems.extend(bare.map(|(name, _)| format!("no sum is given for {}", shown::line(name))));
+    // Of a plan in JSON and of whoever asks, say.
+    let at_odds = |file: &&(&str, &str)| {
+        let mut sums = of_file(file).into_iter().map(|sum| sum.sha256);
+        let first = sums.next();
+        sums.any(|sum| Some(sum) != first)
+    };
+    let at_odds = files.iter().filter(at_odds);
+    problems
+        .extend(at_odds.map(|(name, _)| format!("two sums are given for {}, and no file has both", shown::line(name))));
     problems
 }
 
@@ -292,11 +306,13 @@ pub(crate) struct Report {
 
 impl Report {
     /// Whether a start would come to something: another kernel, or this machine's own disk where a service leaves it to that.
-    pub(crate) fn is_startable(&self) -> bool {
+    /// Whether this very machine has kexec is another matter: a plan is of use elsewhere too.
+    pub(crate) fn is_startable(&self, method: BootMethod) -> bool {
         match &self.end {
             End::Boot(boot) => boot.problems.is_empty(),
             End::LocalDisk => true,
-            End::Exit(_) | End::Shell | End::Reboot | End::PowerOff => false,
+            End::Reboot => method == BootMethod::Reboot,
+            End::Exit(_) | End::Shell | End::PowerOff => false,
         }
     }
 
@@ -539,6 +555,17 @@ mod tests {
         assert_eq!(
             problems(&["linux", "main", "extra", "vmlinuz"]),
             "no file is called vmlinuz; there are linux, main, extra"
+        );
+        let twice = [
+            format!("linux={}", "0".repeat(64)).parse().unwrap(),
+            format!("linux={}", "1".repeat(64)).parse().unwrap(),
+        ];
+        let found = boot(&plan(), |_| None, &twice, None, BootMethod::Kexec).problems;
+        assert!(
+            found
+                .iter()
+                .any(|problem| problem.starts_with("two sums are given for linux")),
+            "{found:?}"
         );
         // The script names another kernel, and the one that the sum is of an initrd.
         let mut swapped = plan();

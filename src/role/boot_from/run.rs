@@ -384,9 +384,12 @@ mod tests {
         let (base, own) = witness(move |path| match path {
             "/boot.ipxe" => page(&format!(
                 "#!ipxe\nkernel linux\ninitrd {away}/a\ninitrd /sent-away\nchain {away}/b ||\nboot\n"
-            )),
-            "/sent-away" => format!("HTTP/1.1 302 Found\r\nLocation: {away}/c\r\nContent-Length: 0\r\n\r\n"),
-            _ => page("no kernel"),
+            ))
+            .into_bytes(),
+            "/sent-away" => {
+                format!("HTTP/1.1 302 Found\r\nLocation: {away}/c\r\nContent-Length: 0\r\n\r\n").into_bytes()
+            }
+            _ => [page_head(bzimage().len()).into_bytes(), bzimage()].concat(),
         })
         .await;
         let config = Config {

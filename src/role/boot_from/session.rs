@@ -282,12 +282,14 @@ impl Session {
             };
         }
         let seen = Seen::of(peeked.total, &peeked.head);
+        let no_kernel = seen.no_kernel().map(str::to_owned);
         // Those that the script freed, or that gave way to others of their names.
         self.found.retain(|number, _| self.interpreter.has(*number));
         self.found.insert(image, Found { target, form, seen });
-        Answer::Fetched {
-            url: Some(found),
-            bytes: Vec::new(),
+        let url = Some(found);
+        match no_kernel {
+            Some(why) => Answer::NoKernel { url, why },
+            None => Answer::Fetched { url, bytes: Vec::new() },
         }
     }
 }

@@ -31,6 +31,11 @@ pub(crate) type Way = (Target, Arc<Client>);
 /// # Errors
 /// What of the settings is not understood, or which file does not read, without what may be a secret.
 pub(super) fn client(config: &Config, patience: Patience) -> anyhow::Result<Way> {
+    client_in(config, patience, |name| std::env::var(name).ok())
+}
+
+/// `variables`: those of the environment.
+fn client_in(config: &Config, patience: Patience, variables: impl Fn(&str) -> Option<String>) -> anyhow::Result<Way> {
     let target = match &config.assisted {
         Some(assisted) => assisted.script(),
         None => Target::read(&config.url),
@@ -52,7 +57,7 @@ pub(super) fn client(config: &Config, patience: Patience) -> anyhow::Result<Way>
     let bundle = bundle.unwrap_or_default();
     let bundle = Some(&bundle[..]).filter(|_| !config.is_only_authorities);
     let tls = tls::config(bundle, &given).map_err(|why| anyhow!(why))?;
-    let proxies = Proxies::of(config.proxy.as_deref(), |name| std::env::var(name).ok());
+    let proxies = Proxies::of(config.proxy.as_deref(), variables);
     let client = Client {
         tls,
         proxies: proxies.map_err(|why| anyhow!(why))?,
@@ -78,7 +83,8 @@ pub(crate) fn check(mut config: Config, has_token: bool) -> anyhow::Result<()> {
         }
         assisted.token = Token::None;
     }
-    client(&config, Patience::USUAL).map(drop)
+    // A machine that starts from it has none of this one's proxies.
+    client_in(&config, Patience::USUAL, |_| None).map(drop)
 }
 
 fn bearer(assisted: &Assisted, place: &Target) -> anyhow::Result<Option<Bearer>> {
@@ -111,12 +117,19 @@ fn file(name: &str) -> anyhow::Result<Vec<u8>> {
 fn headers(config: &Config) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
     let mut out = Vec::new();
     for given in &config.headers {
-        let lines = match given.strip_prefix('@') {
-            Some(name) => String::from_utf8(file(name)?).with_context(|| name.to_owned())?,
-            None => given.clone(),
+        let (name, lines) = match given.strip_prefix('@') {
+            Some(name) => (
+                Some(name),
+                String::from_utf8(file(name)?).with_context(|| name.to_owned())?,
+            ),
+            None => (None, given.clone()),
         };
-        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
-            out.push(header(line)?);
+        for (number, line) in (1..).zip(lines.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+            let read = header(line);
+            out.push(match name {
+                Some(name) => read.with_context(|| format!("{name}: line {number}"))?,
+                None => read?,
+            });
         }
     }
     Ok(out)

@@ -111,6 +111,9 @@ mod tests {
         );
         assert!(said.contains("on failure  retry"), "{said}");
         assert!(!is_boot_file(include_bytes!("../../config/recon.toml")));
+        // As Notepad saves it, in UTF-8 and in UTF-16.
+        let wide = "\u{feff}[boot]\n".encode_utf16().flat_map(u16::to_le_bytes);
+        assert!(is_boot_file("\u{feff}[boot]\n".as_bytes()) && is_boot_file(&wide.collect::<Vec<_>>()));
     }
 
     #[test]

@@ -107,25 +107,39 @@ pub(super) struct Held6 {
     pub(super) seconds: u32,
 }
 
-/// From then on any server may make it longer (T2, RFC 8415 §21.4), in tenths of its lifetime.
+/// From then on any server may make it longer, in tenths of its lifetime: what RFC 8415 §21.4 would have a server say as T2. What one says
+/// is not read, so the first question may come after its T1.
 const ANYBODY_TENTHS: u32 = 8;
 
-/// More time of the server that gave it; of any, where it is late, nothing is held, or that one no longer knows of it. A server that is asked
-/// anew gives a client the address that it has.
-async fn more_time(
-    socket: &UdpSocket,
-    link: &Link,
-    held: Option<(Ipv6Addr, &[u8])>,
-    is_late: bool,
-) -> Option<probe6::ServerReply> {
-    if let Some((address, server)) = held.filter(|_| !is_late) {
-        let server = server.to_owned();
-        let renewed = ask6(socket, link, probe6::Ask::Renew { server, address }, rand::random()).await?;
-        if renewed.address.is_some() {
-            return Some(renewed);
+/// How a lease of IPv6 goes on.
+enum Next6 {
+    Given(probe6::ServerReply),
+    /// Whoever may say so no longer gives what is held.
+    Over,
+    Silence,
+}
+
+/// More time of the server that gave what is held, of any where it is late; or another address where nothing is.
+async fn more_time(socket: &UdpSocket, link: &Link, held: Option<(Ipv6Addr, &[u8])>, is_late: bool) -> Next6 {
+    let reply = match held {
+        None => exchange6(socket, link).await,
+        Some((address, server)) => {
+            let ask = match is_late {
+                true => probe6::Ask::Rebind { address },
+                false => probe6::Ask::Renew {
+                    server: server.to_owned(),
+                    address,
+                },
+            };
+            ask6(socket, link, ask, rand::random()).await
         }
+    };
+    match reply {
+        Some(reply) if reply.address.is_some() => Next6::Given(reply),
+        // No binding, or a lifetime of nothing (RFC 8415 §18.2.10.1).
+        Some(_) if held.is_some() => Next6::Over,
+        _ => Next6::Silence,
     }
-    exchange6(socket, link).await
 }
 
 /// Holds it, and asks for another where it is lost; for ever.
@@ -147,13 +161,19 @@ pub(super) async fn keep6(netlink: Netlink, link: Link, held: Held6) {
         let is_late = given.elapsed() >= Duration::from_secs(seconds.into()) / 10 * ANYBODY_TENTHS;
         let reply = match &socket {
             Ok(socket) => more_time(socket, &link, has.map(|address| (address, &server[..])), is_late).await,
-            Err(_) => None,
+            Err(_) => Next6::Silence,
         };
-        let next = reply.and_then(|reply| Some((reply.address?, reply.seconds, reply.server)));
-        let is_over = seconds != u32::MAX && given.elapsed() >= Duration::from_secs(seconds.into());
+        let is_refused = matches!(reply, Next6::Over);
+        let next = match reply {
+            Next6::Given(reply) => reply.address.map(|address| (address, reply.seconds, reply.server)),
+            Next6::Over | Next6::Silence => None,
+        };
+        let is_over = is_refused || (seconds != u32::MAX && given.elapsed() >= Duration::from_secs(seconds.into()));
         if let Some(old) = has.filter(|old| next.as_ref().map_or(is_over, |(next, ..)| next != old)) {
             lose(&netlink, &link, old.into()).await;
             has = None;
+            // Another is asked for soon.
+            seconds = 0;
         }
         let Some((next, longer, from)) = next else { continue };
         (seconds, server, given) = (longer, from, Instant::now());

@@ -66,7 +66,13 @@ impl State {
             true => self.masters.insert(from, leased.server.into()),
             false => self.masters.remove(&from),
         };
+    }
+
+    /// Who gave the address that is held there says who resolves names.
+    fn leased(&mut self, link: &Link, leased: &Leased) {
+        self.answered(link, leased);
         let servers = leased.name_servers.iter().copied().map(IpAddr::V4);
+        let from = (link.index, IPV4);
         self.name_servers.insert(from, (link.name.clone(), servers.collect()));
     }
 
@@ -212,10 +218,10 @@ impl Uplink {
         match given {
             Given::Four(leased) => {
                 set4(netlink, &link, &leased).await?;
-                self.lock().answered(&link, &leased);
+                self.lock().leased(&link, &leased);
                 let (all, at) = (self.clone(), link.clone());
                 let told = move |next: &Leased| {
-                    all.lock().answered(&at, next);
+                    all.lock().leased(&at, next);
                     if let Err(error) = all.write_resolver() {
                         console!("{error:#}");
                     }
@@ -272,9 +278,6 @@ impl Uplink {
             if let Ok(Some(offer)) = offered(&tap, link.mac).await {
                 self.lock().answered(&link, &offer);
             }
-        }
-        if let Err(error) = self.write_resolver() {
-            console!("{error:#}");
         }
     }
 }
@@ -336,7 +339,14 @@ mod tests {
         state.boot_files.insert((2, IPV6), b"http://six/".to_vec());
         state.answered(&link(2), &leased("", true));
         state.answered(&link(3), &leased("http://other/", false));
+        let named = Leased {
+            name_servers: vec![[192, 0, 2, 53].into()],
+            ..leased("", true)
+        };
+        state.leased(&link(2), &named);
+        // What another server offers does not say who resolves names.
         state.answered(&link(2), &leased("pxelinux.0", false));
+        assert_eq!(state.resolver(), "nameserver 192.0.2.53\n");
         let files: Vec<_> = state.boot_files.values().filter_map(|file| dhcp_url(file)).collect();
         assert_eq!(files, ["http://six/", "http://other/"]);
         assert!(state.masters.is_empty(), "it is no master any more");

@@ -42,5 +42,11 @@ pub enum Answer {
         url: Option<String>,
         bytes: Vec<u8>,
     },
+    /// It was fetched, and could only go along with a kernel: it is neither one nor a script.
+    NoKernel {
+        url: Option<String>,
+        /// What it is instead.
+        why: String,
+    },
     Failed(String),
 }

@@ -105,6 +105,14 @@ impl Interpreter {
                 image.found = url;
                 self.arrived(image, then, &bytes)
             }
+            (Waiting::Image(mut image, then), Answer::NoKernel { url, why }) => match then {
+                Then::Keep => {
+                    image.found = url;
+                    self.arrived(image, then, &[])
+                }
+                // It is not kept either: nothing else that is started should have it as an initrd.
+                Then::Select | Then::Execute { .. } => self.refused(&image.url, &why),
+            },
             (Waiting::Image(image, _), Answer::Failed(why)) => self.refused(&image.url, &why),
             (Waiting::Image(image, _), _) => self.refused(&image.url, "it did not come"),
             (Waiting::Address(setting), Answer::Address(address)) => self.looked_up(&setting, address),

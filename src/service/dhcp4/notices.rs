@@ -81,12 +81,12 @@ impl Notices {
         }
     }
 
-    /// The medium does not write leases.
+    /// The medium does not take leases.
     pub(super) fn stalled(&mut self) -> Option<Notice> {
         (!std::mem::replace(&mut self.stalled, true)).then(|| {
             Notice::Person(format!(
-                "LEASES: the stick has not written them for {STALL_SECONDS:.0} seconds. Machines are served all the \
-                 same, but a restart of the master may not know their addresses"
+                "LEASES: the stick has not taken them for {STALL_SECONDS:.0} seconds. Machines are served all the \
+                 same, but without power the master may forget their addresses"
             ))
         })
     }

@@ -76,6 +76,8 @@ pub enum Ask {
     Request { server: Vec<u8>, address: Ipv6Addr },
     /// More time with it, of the server that gave it (RFC 8415 §18.2.4).
     Renew { server: Vec<u8>, address: Ipv6Addr },
+    /// The same of any server (RFC 8415 §18.2.5).
+    Rebind { address: Ipv6Addr },
 }
 
 /// The datagram.
@@ -84,6 +86,7 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
         Ask::WhoServes | Ask::Solicit => MessageType::Solicit,
         Ask::Request { .. } => MessageType::Request,
         Ask::Renew { .. } => MessageType::Renew,
+        Ask::Rebind { .. } => MessageType::Rebind,
         Ask::Inform => MessageType::InformationRequest,
     };
     let mut message = Message::new_with_id(kind, xid);
@@ -108,6 +111,7 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
             options.insert(DhcpOption::ServerId(server.clone()));
             AGENT_CLASS
         }
+        Ask::Rebind { .. } => AGENT_CLASS,
     };
     options.insert(wire::vendor_class(ENTERPRISE, class));
     // RFC 8415 §18.2.6: it has no identity association.
@@ -115,7 +119,7 @@ pub fn packet(ask: &Ask, mac: MacAddr, xid: [u8; 3]) -> Vec<u8> {
         return wire::encode(&message);
     }
     let mut wishes = DhcpOptions::new();
-    if let Ask::Request { address, .. } | Ask::Renew { address, .. } = ask {
+    if let Ask::Request { address, .. } | Ask::Renew { address, .. } | Ask::Rebind { address } = ask {
         wishes.insert(wire::ia_address(*address, 0));
     }
     let [.., c, d, e, f] = mac.0;
@@ -195,15 +199,23 @@ mod tests {
             address,
         });
         assert_eq!(asked.unwrap().address, Some(address));
-        let renew = packet(
-            &Ask::Renew {
-                server: vec![1],
-                address,
-            },
-            MAC,
-            XID,
-        );
-        assert_eq!(wire::decode(&renew).unwrap().msg_type(), MessageType::Renew);
+        let server = vec![0, 3, 0, 1];
+        let renew = Ask::Renew {
+            server: server.clone(),
+            address,
+        };
+        for (ask, kind, server) in [
+            (renew, MessageType::Renew, Some(&server)),
+            (Ask::Rebind { address }, MessageType::Rebind, None),
+        ] {
+            let message = wire::decode(&packet(&ask, MAC, XID)).unwrap();
+            assert_eq!((message.msg_type(), option!(message, ServerId)), (kind, server));
+            let wishes = &option!(message, IANA).unwrap().opts;
+            let wished = wishes
+                .iter()
+                .any(|wish| matches!(wish, DhcpOption::IAAddr(wish) if wish.addr == address));
+            assert!(wished, "{message:?}");
+        }
     }
 
     #[test]

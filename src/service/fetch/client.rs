@@ -47,6 +47,8 @@ pub(crate) struct Patience {
     pub(crate) scale: f64,
     /// A connection over which nothing comes for this long is broken.
     pub(crate) idle: Duration,
+    /// Whoever waits sees the consoles of this machine, and not only the log.
+    pub(crate) is_at_console: bool,
 }
 
 impl Patience {
@@ -54,7 +56,16 @@ impl Patience {
         tries: 6,
         scale: 1.0,
         idle: Duration::from_secs(30),
+        is_at_console: true,
     };
+
+    /// What somebody who waits wants to know.
+    fn tell(&self, words: &str) {
+        match self.is_at_console {
+            true => console!("{words}"),
+            false => tracing::info!("{words}"),
+        }
+    }
 }
 
 pub(crate) struct Client {
@@ -137,11 +148,11 @@ impl Client {
         };
         let server = opened.response.headers().get(header::SERVER);
         let is_of_master = server.is_some_and(|server| server.to_str().is_ok_and(is_master));
-        let mut body = opened.response.into_body();
+        let (mut body, mut is_told) = (opened.response.into_body(), false);
         let mut bytes = Vec::new();
         let mut ended = false;
         while bytes.len() < PEEK_BYTES && !ended {
-            match self.piece(target, &mut body).await {
+            match self.piece(target, &mut body, &mut is_told).await {
                 Err(_) if bytes.len() >= ENOUGH_BYTES => break,
                 Err(error) => return Err(error),
                 Ok(Some(piece)) => bytes.extend_from_slice(&piece[..piece.len().min(PEEK_BYTES - bytes.len())]),
@@ -202,7 +213,8 @@ impl Client {
         let wait = pause(&error, fruitless, rand::random()).mul_f64(self.patience.scale);
         if is_vain {
             let (next, most, seconds) = (fruitless + 2, self.patience.tries, wait.as_secs());
-            console!("{target}: {error}; try {next} of {most} in {seconds} s");
+            self.patience
+                .tell(&format!("{target}: {error}; try {next} of {most} in {seconds} s"));
         }
         tokio::time::sleep(wait).await;
         Ok(fruitless + 1)
@@ -224,19 +236,30 @@ impl Client {
         if transfer.begins(&head(&opened.response))? == Start::Anew {
             take(Piece::Anew).map_err(kept)?;
         }
-        let mut body = opened.response.into_body();
-        while let Some(piece) = self.piece(target, &mut body).await? {
+        let (mut body, mut is_told) = (opened.response.into_body(), false);
+        while let Some(piece) = self.piece(target, &mut body, &mut is_told).await? {
             transfer.took(piece.len())?;
             take(Piece::Bytes(&piece)).map_err(kept)?;
         }
         transfer.ended()
     }
 
-    /// The next bytes of an answer, or nothing at its end.
-    async fn piece(&self, target: &Target, body: &mut Incoming) -> Result<Option<Bytes>, FetchError> {
+    /// The next bytes of an answer, or nothing at its end. `is_told`: that they are waited for.
+    async fn piece(
+        &self,
+        target: &Target,
+        body: &mut Incoming,
+        is_told: &mut bool,
+    ) -> Result<Option<Bytes>, FetchError> {
         loop {
             let idle = self.patience.idle;
-            let what = || format!("more of {target}, for {} s at most", idle.as_secs());
+            // Once for each connection: one that trickles would say it again and again.
+            let what = || {
+                if !std::mem::replace(is_told, true) {
+                    let words = format!("waiting for more of {target}, for {} s at most", idle.as_secs());
+                    self.patience.tell(&words);
+                }
+            };
             let frame = timeout(idle, waited(what, body.frame())).await;
             let frame = frame.map_err(|_| FetchError::broke(format!("nothing came for {} s", idle.as_secs())))?;
             let Some(frame) = frame else { return Ok(None) };
@@ -328,9 +351,9 @@ impl Client {
         if let error @ FetchError::Broke { .. } = status_error(said.status, said.retry_after_seconds) {
             return Err(error);
         }
-        let mut body = opened.response.into_body();
+        let (mut body, mut is_told) = (opened.response.into_body(), false);
         let mut bytes = Vec::new();
-        while let Some(piece) = self.piece(target, &mut body).await? {
+        while let Some(piece) = self.piece(target, &mut body, &mut is_told).await? {
             if bytes.len() + piece.len() > most {
                 return Err(FetchError::Refused(format!("its answer has more than {most} bytes")));
             }
@@ -369,14 +392,23 @@ impl Client {
     async fn exchange(&self, target: Target, request: Request<Full<Bytes>>) -> Result<Opened, FetchError> {
         let connector = (target.scheme == Scheme::Https).then(|| TlsConnector::from(self.tls.clone()));
         let proxy = self.proxies.of_target(&target);
-        let what = || format!("a connection to {}", proxy.unwrap_or(&target));
+        let what = || {
+            let words = format!(
+                "waiting for a connection to {}, for some 20 s at most",
+                proxy.unwrap_or(&target)
+            );
+            self.patience.tell(&words);
+        };
         let connection = waited(what, connect(&target, proxy, connector.as_ref())).await?;
         let broke = |error: hyper::Error| FetchError::broke(cause::told(&error));
         let io = TokioIo::new(connection.stream);
         let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
         // What ends the connection is seen by whoever reads from it.
         let driver = AbortOnDropHandle::new(tokio::spawn(async { drop(driver.await) }));
-        let what = || format!("an answer of {target}, for {} s at most", ANSWER.as_secs());
+        let what = || {
+            let words = format!("waiting for an answer of {target}, for {} s at most", ANSWER.as_secs());
+            self.patience.tell(&words);
+        };
         let answer = timeout(ANSWER, waited(what, sender.send_request(request))).await;
         let answer = answer.map_err(|_| FetchError::broke(format!("no answer for {} s", ANSWER.as_secs())))?;
         let response = answer.map_err(broke)?;

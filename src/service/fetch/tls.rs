@@ -59,10 +59,23 @@ pub(super) fn told(error: &std::io::Error) -> Option<String> {
             let (start, now) = (date(*not_before), date(*time));
             format!("its certificate is good from {start}, and the clock of this machine says {now}: set the clock")
         }
+        Error::InvalidCertificate(CertificateError::Other(other)) => not_believed(&other.to_string()),
         Error::InvalidCertificate(other) => format!("its certificate is not believed: {other}"),
         Error::InvalidMessage(_) => "it does not speak TLS at this port".to_owned(),
         other => format!("TLS: {other}"),
     })
+}
+
+/// What helps where it is the certificate itself that is not as it should be; `why` in the words of the library.
+fn not_believed(why: &str) -> String {
+    let help = if why.contains("CaUsedAsEndEntity") {
+        "it is that of an authority, as `openssl req -x509` makes it, and no server's: add -addext basicConstraints=critical,CA:FALSE"
+    } else if why.contains("UnsupportedCertVersion") {
+        "it is of version 1 of X.509, which names no server: make it with the extension subjectAltName"
+    } else {
+        why
+    };
+    format!("its certificate is not believed: {help}")
 }
 
 #[cfg(test)]

@@ -20,10 +20,21 @@ pub(super) struct Wish {
     pub(super) is_longer: bool,
 }
 
+impl Wish {
+    pub(super) fn sync(&self, medium: &dyn Medium) -> io::Result<()> {
+        match self.is_longer {
+            true => medium.sync_file(&self.file),
+            false => medium.sync_data(&self.file),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     wish: Option<Wish>,
-    owing_since: Option<RunTime>,
+    /// Since when it is wished, and since when what is being synced was.
+    wished: Option<RunTime>,
+    begun: Option<RunTime>,
     /// The number of a journal, and what its sync came to.
     failure: Option<(u64, io::Error)>,
     stop: bool,
@@ -53,13 +64,14 @@ impl Syncer {
             wish.is_longer |= before.is_longer && before.journal == wish.journal;
         }
         state.wish = Some(wish);
-        state.owing_since.get_or_insert(now);
+        state.wished.get_or_insert(now);
         drop(state);
         self.wake.notify_one();
     }
 
     pub(super) fn owing_since(&self) -> Option<RunTime> {
-        self.lock().owing_since
+        let state = self.lock();
+        state.begun.or(state.wished)
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -78,27 +90,27 @@ impl Syncer {
 
     /// Works until [`Self::stop`]. `failed`: there is a failure to be taken.
     pub(super) fn serve(&self, medium: &dyn Medium, failed: impl Fn()) {
-        let mut wait = GATHER;
+        self.work(|wish| wish.sync(medium), failed);
+    }
+
+    fn work(&self, sync: impl Fn(&Wish) -> io::Result<()>, failed: impl Fn()) {
+        let mut next = Instant::now();
         loop {
             let state = self.lock();
             let idle = |state: &mut State| state.wish.is_none() && !state.stop;
             let state = self.wake.wait_while(state, idle).expect("no holder panics");
             // More may come meanwhile; whoever ends this program waits for nothing else.
+            let wait = next.saturating_duration_since(Instant::now()).max(GATHER);
             let waited = self.wake.wait_timeout_while(state, wait, |state| !state.stop);
             let (mut state, _) = waited.expect("no holder panics");
             let Some(wish) = state.wish.take() else { return };
+            state.begun = state.wished.take();
             drop(state);
             let begun = Instant::now();
-            let done = match wish.is_longer {
-                true => medium.sync_file(&wish.file),
-                false => medium.sync_data(&wish.file),
-            };
-            let took = begun.elapsed();
-            wait = apart(took).saturating_sub(took);
+            let done = sync(&wish);
+            next = begun + apart(begun.elapsed());
             let mut state = self.lock();
-            if state.wish.is_none() {
-                state.owing_since = None;
-            }
+            state.begun = None;
             if let Err(error) = done {
                 state.failure = Some((wish.journal, error));
                 drop(state);
@@ -111,6 +123,45 @@ impl Syncer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A stick that is always busy owes what came last, not what came first.
+    #[test]
+    fn what_is_owed_is_as_old_as_what_was_not_synced() {
+        let file = || tempfile::tempfile().unwrap();
+        let wish = || Wish {
+            journal: 1,
+            file: file(),
+            is_longer: false,
+        };
+        let at = RunTime::from_seconds;
+        let syncer = std::sync::Arc::new(Syncer::default());
+        syncer.wants(wish(), at(1.0));
+        syncer.wants(wish(), at(2.0));
+        assert_eq!(syncer.owing_since(), Some(at(1.0)));
+        /// Each sync ends once it may, and another change comes meanwhile.
+        struct Gate(std::sync::mpsc::Sender<()>, Mutex<std::sync::mpsc::Receiver<()>>);
+        impl Gate {
+            fn pass(&self) -> io::Result<()> {
+                self.0.send(()).unwrap();
+                self.1.lock().unwrap().recv().map_err(io::Error::other)
+            }
+        }
+        let (begins, begun) = std::sync::mpsc::channel();
+        let (go, goes) = std::sync::mpsc::channel();
+        let gate = Gate(begins, Mutex::new(goes));
+        let working = std::sync::Arc::clone(&syncer);
+        let thread = std::thread::spawn(move || working.work(|_| gate.pass(), || ()));
+        begun.recv().unwrap();
+        assert_eq!(syncer.owing_since(), Some(at(1.0)), "it is not there yet");
+        syncer.wants(wish(), at(3.0));
+        go.send(()).unwrap();
+        begun.recv().unwrap();
+        assert_eq!(syncer.owing_since(), Some(at(3.0)), "the first ones are there");
+        syncer.stop();
+        go.send(()).unwrap();
+        thread.join().unwrap();
+        assert_eq!(syncer.owing_since(), None);
+    }
 
     #[test]
     fn half_of_the_time_may_go_to_syncs() {

@@ -31,12 +31,8 @@ fn wait(journal: &Journal, ticket: u64) {
 fn write(writer: &mut Writer, medium: &dyn Medium, changes: &[LeaseChange], seconds: f64) {
     let now = RunTime::from_seconds(seconds);
     writer.write(changes, now);
-    let Some(wish) = writer.take_wish() else { return };
-    let done = match wish.is_longer {
-        true => medium.sync_file(&wish.file),
-        false => medium.sync_data(&wish.file),
-    };
-    if let Err(error) = done {
+    let Some(wish) = writer.take_wish(now) else { return };
+    if let Err(error) = wish.sync(medium) {
         writer.not_synced(wish.journal, &error, now);
     }
 }

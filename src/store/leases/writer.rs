@@ -74,16 +74,20 @@ impl Writer {
     }
 
     /// What the medium owes since the last of these.
-    pub(super) fn take_wish(&mut self) -> Option<Wish> {
+    pub(super) fn take_wish(&mut self, now: RunTime) -> Option<Wish> {
         let is_longer = self.unsynced.take()?;
-        // A handle of its own, because this one may be closed meanwhile. Without one the next change wishes it.
-        let file = self.file.as_ref()?.try_clone();
-        let file = file.inspect_err(|_| self.unsynced = Some(is_longer)).ok()?;
-        Some(Wish {
-            journal: self.number,
-            file,
-            is_longer,
-        })
+        // A handle of its own, because this one may be closed meanwhile.
+        match self.file.as_ref()?.try_clone() {
+            Ok(file) => Some(Wish {
+                journal: self.number,
+                file,
+                is_longer,
+            }),
+            Err(error) => {
+                self.failed(&error, now);
+                None
+            }
+        }
     }
 
     /// The medium did not take a journal; a later one is another matter.

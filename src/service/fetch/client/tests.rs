@@ -10,6 +10,7 @@ const IMPATIENT: Patience = Patience {
     tries: 3,
     scale: 0.0,
     idle: Duration::from_millis(300),
+    is_at_console: false,
 };
 
 fn client() -> Client {
