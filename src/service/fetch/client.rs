@@ -22,9 +22,9 @@ use super::connect::connect;
 use super::proxy::Proxies;
 use super::transfer::{Head, Start, Transfer, content_range, pause, status_error};
 use super::url::{Scheme, Target};
+pub(crate) use super::wait::Patience;
 use super::wait::waited;
 use crate::model::cause;
-use crate::model::console::console;
 use crate::model::start_report::is_master;
 
 /// Most redirections that are followed for one file.
@@ -37,36 +37,6 @@ const ENOUGH_BYTES: usize = 640;
 const ANSWER: Duration = Duration::from_secs(60);
 /// Most connections for one file, whatever each brings: a server that gives a byte to each has an end.
 const MAX_CONNECTIONS: u32 = 1000;
-
-/// How long is waited for what does not come.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    /// Tries that may bring nothing, one after the other.
-    pub(crate) tries: u32,
-    /// Of the waits between them, which grow from 1 s to 60 s.
-    pub(crate) scale: f64,
-    /// A connection over which nothing comes for this long is broken.
-    pub(crate) idle: Duration,
-    /// Whoever waits sees the consoles of this machine, and not only the log.
-    pub(crate) is_at_console: bool,
-}
-
-impl Patience {
-    pub(crate) const USUAL: Self = Self {
-        tries: 6,
-        scale: 1.0,
-        idle: Duration::from_secs(30),
-        is_at_console: true,
-    };
-
-    /// What somebody who waits wants to know.
-    fn tell(&self, words: &str) {
-        match self.is_at_console {
-            true => console!("{words}"),
-            false => tracing::info!("{words}"),
-        }
-    }
-}
 
 pub(crate) struct Client {
     pub(crate) tls: Arc<ClientConfig>,
