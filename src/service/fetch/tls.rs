@@ -45,7 +45,7 @@ pub(super) fn told(error: &std::io::Error) -> Option<String> {
     };
     Some(match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "its certificate is signed by nobody who is known here; --ca FILE, or ca.pem on a boot image, names the site's own authority"
+            "its certificate is signed by nobody who is known here; --ca FILE names the site's own authority (ca.pem on a boot image)"
                 .to_owned()
         }
         Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
