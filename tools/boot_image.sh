@@ -303,19 +303,20 @@ boot_image_of() {
     mv "$2.new" "$2"
 }
 
-# read_boot_settings DIR: what a machine makes of --settings and --ca, in DIR/said; they lie in DIR as on the image, with nothing else.
+# read_boot_settings DIR: what a machine makes of --settings and --ca, in DIR/said; they lie in DIR as on the image, with nothing else, and
+# not longer than this takes. For a shell of its own (`step`), whose end it minds.
 read_boot_settings() {
     rm -rf "$1"
     mkdir -m 700 "$1"
+    # shellcheck disable=SC2064 # the folder of now
+    trap "rm -f $(printf '%q/recon.txt %q/ca.pem' "$1" "$1")" EXIT
     cp "$SETTINGS" "$1/recon.txt"
     [ -z "$CA" ] || cp "$CA" "$1/ca.pem"
     "$RECON" settings --boot "$1/recon.txt" | tee "$1/said"
 }
 
-# check_boot_settings DIR: the same, where what is still missing is for the person to know. Nothing stays.
+# check_boot_settings DIR: the same, where what is still missing is for the person to know.
 check_boot_settings() {
-    # shellcheck disable=SC2064 # the folder of now
-    trap "rm -rf $(printf %q "$1")" EXIT
     step "reading $SETTINGS as a machine would" read_boot_settings "$1"
     sed -n 's/^missing *//p' "$1/said" | while read -r what; do say "still missing on the image: $what"; done
     rm -rf "$1"
