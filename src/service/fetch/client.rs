@@ -362,24 +362,17 @@ impl Client {
     async fn exchange(&self, target: Target, request: Request<Full<Bytes>>) -> Result<Opened, FetchError> {
         let connector = (target.scheme == Scheme::Https).then(|| TlsConnector::from(self.tls.clone()));
         let proxy = self.proxies.of_target(&target);
-        let what = || {
-            let words = format!(
-                "waiting for a connection to {}, for some 20 s at most",
-                proxy.unwrap_or(&target)
-            );
-            self.patience.tell(&words);
-        };
-        let connection = waited(what, connect(&target, proxy, connector.as_ref())).await?;
+        let what = || format!("a connection to {}, for some 20 s at most", proxy.unwrap_or(&target));
+        let connecting = connect(&target, proxy, connector.as_ref());
+        let connection = self.patience.waits_for(what, connecting).await?;
         let broke = |error: hyper::Error| FetchError::broke(cause::told(&error));
         let io = TokioIo::new(connection.stream);
         let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
         // What ends the connection is seen by whoever reads from it.
         let driver = AbortOnDropHandle::new(tokio::spawn(async { drop(driver.await) }));
-        let what = || {
-            let words = format!("waiting for an answer of {target}, for {} s at most", ANSWER.as_secs());
-            self.patience.tell(&words);
-        };
-        let answer = timeout(ANSWER, waited(what, sender.send_request(request))).await;
+        let what = || format!("an answer of {target}, for {} s at most", ANSWER.as_secs());
+        let asking = self.patience.waits_for(what, sender.send_request(request));
+        let answer = timeout(ANSWER, asking).await;
         let answer = answer.map_err(|_| FetchError::broke(format!("no answer for {} s", ANSWER.as_secs())))?;
         let response = answer.map_err(broke)?;
         Ok(Opened {

@@ -38,6 +38,11 @@ impl Patience {
             false => tracing::info!("{words}"),
         }
     }
+
+    /// Waits for `done`, and tells for what where that takes long.
+    pub(super) async fn waits_for<T>(&self, what: impl FnOnce() -> String, done: impl Future<Output = T>) -> T {
+        waited(|| self.tell(&format!("waiting for {}", what())), done).await
+    }
 }
 
 /// Waits for `done`; `tell` says for what, once, where that takes long.
