@@ -51,18 +51,28 @@ has_cargo_deny() {
     [ -x "$TOP/builds/cargo-deny/bin/cargo-deny" ] || command -v cargo-deny >/dev/null
 }
 
-# begin_binary: compiles the recon binary beside the first ring, behind everything else that wants a processor: its last crate takes one
-# thread for minutes. Whoever needs the binary waits for it, and hears there what went wrong.
-begin_binary() {
+# begin_image RECIPE: compiles the recon binary and builds the image beside rings 1 and 2, behind everything else that wants a processor:
+# the binary's last crate takes one thread for minutes, and most of ring 2 waits for clocks. Whoever needs one of them has it built
+# again, which takes what is done, and hears there what went wrong. The job holds the lock of the recipe, as it works there.
+begin_image() {
     # A group of processes of its own, which ends with this shell.
     set -m
     (
         renice -n 19 -p "$BASHPID"
-        build_binary
-    ) >/dev/null 2>&1 </dev/null 9>&- &
+        log_to "$TOP/builds/$1/image-beside-tests.log"
+        build_iso "$1"
+    ) >/dev/null 2>&1 </dev/null &
     set +m
+    IMAGE_JOB=$!
     # shellcheck disable=SC2064 # the job of now
     trap "! jobs -rp | grep -qx $! || kill -- -$!" EXIT
+}
+
+# Not with `wait`, as a step is no parent of the job.
+wait_for_image() {
+    while kill -0 "$IMAGE_JOB" 2>/dev/null; do
+        sleep 1
+    done
 }
 
 run_tests() {
@@ -70,7 +80,7 @@ run_tests() {
     local attack=''
     ! wants_long || attack=--long
     cd "$TOP" || exit
-    begin_binary
+    begin_image "$recipe"
     step "ring 1: formatting and lints" make_target fmt clippy
     step "ring 1: lints of shell and Python" make_target lint
     step "ring 1: tests of the build tools" make_target tools
@@ -93,6 +103,8 @@ run_tests() {
     say "ring 2: a hostile client, file system faults, kills, power cuts"
     make_target attack RECON="$RECON" WORDS="$attack" 2>&1 | tee -a "$STEP_LOG"
 
+    # Both at once would be in each other's folder; what it did not bring to its end is done now.
+    step "waiting for the image that is built beside the tests" wait_for_image
     build_iso "$recipe"
     say "ring 3: virtual data center"
     make_target vm ISO="$ISO" RECON="$RECON" WORDS="$(make_words --workdir "$TOP/builds/$recipe/lab" --patience 2 "${EXTRA[@]}")" 2>&1 |

@@ -260,11 +260,13 @@ def bond(site: BootImages) -> float | None:
     return took
 
 
+# Each of the first three loads the whole live image, which takes minutes here.
 SCENARIOS: list[Scenario[BootImages]] = [
     Scenario("boot-image-secure", "the image of target bootloader with Secure Boot: a changed kernel is refused, the live image runs and uploads",
              secure, ("boot-image-secure",)),
-    Scenario("boot-image-uefi", "the same by UEFI, from a web server that cuts every connection", uefi, ("boot-image-uefi",)),
-    Scenario("boot-image-bios", "the same by BIOS", bios, ("boot-image-bios",)),
+    Scenario("boot-image-uefi", "the same by UEFI, from a web server that cuts every connection", uefi, ("boot-image-uefi",),
+             long=True),
+    Scenario("boot-image-bios", "the same by BIOS", bios, ("boot-image-bios",), long=True),
     Scenario("boot-image-master", "an image on which nothing is set: it asks the master on its network, and becomes its peer", from_master,
              ("boot-image-master",)),
     Scenario("boot-image-bond", "two ports as one in a VLAN, one cable pulled on the way: it asks the master, and becomes its peer", bond,
