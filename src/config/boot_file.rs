@@ -83,6 +83,9 @@ const MAX_NAME_SERVERS: usize = 8;
 const MAX_BOND_PORTS: usize = 16;
 /// More headers than a server reads.
 const MAX_HEADERS: usize = 32;
+/// Bytes of the longest command line that a kernel takes here (`COMMAND_LINE_SIZE` of arch/x86 and arch/arm64, less the closing zero); the
+/// script's own words come before these.
+const MAX_APPEND_BYTES: usize = 2047;
 /// The one file of secrets that the boot loader hands over.
 const TOKEN_FILE: &str = "token";
 /// Stands for what that file holds.
@@ -116,12 +119,16 @@ impl BootFile {
             let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
             format!("line {line}: {}", error.message().trim().replace('\n', ", "))
         })?;
-        file.boot.check().map_err(|why| format!("[boot] {why}"))?;
-        file.assisted
-            .check(&file.boot)
-            .map_err(|why| format!("[assisted] {why}"))?;
-        file.network.check().map_err(|why| format!("[network] {why}"))?;
-        Ok(file)
+        let tables = [
+            ("boot", file.boot.check()),
+            ("assisted", file.assisted.check(&file.boot)),
+            ("network", file.network.check()),
+        ];
+        let wrong = |(table, checked): (&str, Result<(), String>)| checked.err().map(|why| format!("[{table}] {why}"));
+        match tables.into_iter().filter_map(wrong).collect::<Vec<_>>() {
+            wrong if wrong.is_empty() => Ok(file),
+            wrong => Err(wrong.join("; ")),
+        }
     }
 }
 
@@ -153,6 +160,16 @@ impl Boot {
             if value.trim() == TOKEN && !self.wants_token() {
                 return Err(format!("header: {TOKEN} goes with token-file = {TOKEN_FILE:?}"));
             }
+        }
+        let append = self.append.as_deref().unwrap_or_default();
+        if append.len() > MAX_APPEND_BYTES {
+            return Err(format!(
+                "append: it has {} bytes, and no kernel takes more than {MAX_APPEND_BYTES}",
+                append.len()
+            ));
+        }
+        if append.contains(|c: char| c.is_control()) {
+            return Err("append: it stands in one line".to_owned());
         }
         for (name, sum) in &self.sha256 {
             if sum.len() != 64 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -359,6 +376,11 @@ mod tests {
             ("[boot]\nheader = [\"X: y\", \"X-Key: a\\nb\"]", "number 2"),
             ("[boot]\nheader = [\"X-Key: @token\"]", "goes with token-file"),
             ("[boot.sha256]\nvmlinuz = \"12\"", "\"vmlinuz\""),
+            ("[boot]\nappend = \"\"\"\na\nb\"\"\"", "in one line"),
+            (
+                "[boot]\nheader = [\"X-Key\"]\n[network]\naddress = \"192.0.2.5\"",
+                "[boot] header: number 1 is not written as \"Name: value\"; [network] address",
+            ),
             ("[network]\naddress = \"192.0.2.5\"", "192.0.2.5/24"),
             ("[network]\ngateway = \"192.0.2.1\"", "goes with an address"),
             (
@@ -410,6 +432,17 @@ mod tests {
             let why = why(text);
             assert!(!why.contains("hunter2"), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn what_no_kernel_takes_is_not_appended() {
+        let read = |bytes: usize| BootFile::read(format!("[boot]\nappend = \"{}\"", "x".repeat(bytes)).as_bytes());
+        assert!(read(MAX_APPEND_BYTES).is_ok());
+        let why = read(MAX_APPEND_BYTES + 1).err().unwrap();
+        assert_eq!(
+            why,
+            "[boot] append: it has 2048 bytes, and no kernel takes more than 2047"
+        );
     }
 
     #[test]

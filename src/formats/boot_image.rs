@@ -13,6 +13,8 @@ pub(crate) struct Kernel {
     pub(crate) arch: Option<&'static str>,
     /// Most bytes of its command line, without the closing zero, where it says that.
     pub(crate) command_line_bytes: Option<u32>,
+    /// Bytes that its file has at least, where it says that.
+    pub(crate) least_bytes: Option<u64>,
 }
 
 /// What these first bytes of a file are a kernel of.
@@ -24,6 +26,7 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
         form,
         arch,
         command_line_bytes: None,
+        least_bytes: None,
     };
     // Documentation/arch/x86/boot.rst: `boot_flag`, `header`, `version`, `cmdline_size` (since protocol 2.06).
     if le16(head, 0x1fe) == Some(0xaa55) && is(head, 0x202, b"HdrS") {
@@ -31,6 +34,7 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
         let command_line_bytes = le32(head, 0x238).filter(|_| version >= 0x206);
         return Ok(Kernel {
             command_line_bytes,
+            least_bytes: bzimage_bytes(head, version),
             ..kernel("bzImage", Some("x86_64"))
         });
     }
@@ -40,7 +44,11 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
     }
     // drivers/firmware/efi/libstub/zboot-header.S.
     if is(head, 0, b"MZ") && is(head, 4, b"zimg") {
-        return Ok(kernel("EFI zboot", None));
+        let payload = |at| le32(head, at).map(u64::from);
+        return Ok(Kernel {
+            least_bytes: payload(8).zip(payload(12)).map(|(start, size)| start + size),
+            ..kernel("EFI zboot", None)
+        });
     }
     if is(head, 0, b"\x1f\x8b") {
         return Ok(kernel("Image, packed by gzip", None));
@@ -49,6 +57,17 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
         Some(other) => format!("it is no kernel but {other}"),
         None => "it is no kernel that Linux can start".to_owned(),
     })
+}
+
+/// What a bzImage says of its length: its setup (`setup_sects`, where 0 is 4, and the sector before them), and the paragraphs after that
+/// (`syssize`, whole since protocol 2.04). A signature may follow.
+fn bzimage_bytes(head: &[u8], version: u16) -> Option<u64> {
+    const SECTOR: u64 = 512;
+    const PARAGRAPH: u64 = 16;
+    let sectors = u64::from(*head.get(0x1f1)?);
+    let setup = if sectors == 0 { 4 } else { sectors };
+    let paragraphs = le32(head, 0x1f4).filter(|_| version >= 0x204)?;
+    Some((setup + 1) * SECTOR + u64::from(paragraphs) * PARAGRAPH)
 }
 
 /// Magic numbers of what the kernel unpacks as an initramfs: those of init/initramfs.c and lib/decompress.c.
@@ -139,9 +158,10 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// The head of a kernel for PCs, protocol 2.15, that takes 2047 bytes of command line.
+    /// The head of a kernel for PCs, protocol 2.15, that takes 2047 bytes of command line and has nothing after its setup of one sector.
     pub(crate) fn bzimage() -> Vec<u8> {
         let mut head = vec![0; 0x400];
+        head[0x1f1] = 1;
         head[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
         head[0x202..0x206].copy_from_slice(b"HdrS");
         head[0x206..0x208].copy_from_slice(&[0x0f, 0x02]);
@@ -163,7 +183,25 @@ pub(crate) mod tests {
         arm[56..60].copy_from_slice(b"ARM\x64");
         assert_eq!(kernel(&arm).unwrap().arch, Some("aarch64"));
         assert_eq!(kernel(b"MZ\0\0zimg").unwrap().form, "EFI zboot");
+        let zboot = b"MZ\0\0zimg\x00\x10\0\0\x23\0\0\0";
+        assert_eq!(kernel(zboot).unwrap().least_bytes, Some(0x1023));
         assert!(kernel(b"\x1f\x8b\x08").is_ok());
+    }
+
+    #[test]
+    fn a_kernel_says_how_long_its_file_is() {
+        assert_eq!(kernel(&bzimage()).unwrap().least_bytes, Some(bzimage().len() as u64));
+        // Of Debian's 6.12.118+deb13-amd64, whose file has 12179392 bytes: its signature follows.
+        let mut debian = bzimage();
+        debian[0x1f1] = 39;
+        debian[0x1f4..0x1f8].copy_from_slice(&759_840_u32.to_le_bytes());
+        assert_eq!(kernel(&debian).unwrap().least_bytes, Some(12_177_920));
+        // No sectors are four.
+        debian[0x1f1] = 0;
+        assert_eq!(kernel(&debian).unwrap().least_bytes, Some(12_177_920 - 35 * 512));
+        // Two bytes of it alone counted once.
+        debian[0x206] = 3;
+        assert_eq!(kernel(&debian).unwrap().least_bytes, None);
     }
 
     #[test]

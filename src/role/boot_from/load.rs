@@ -195,7 +195,10 @@ pub(super) async fn fetch(
         .await
         .map_err(|why| named(name, why))?;
     let read = boot_image::kernel(&head(&kernel, 0)?).map_err(|why| named(name, why))?;
-    if let Some(problem) = plan::unfit(&read, &wanted.command_line).into_iter().next() {
+    if let Some(problem) = plan::unfit(&read, Some(first.bytes), &wanted.command_line)
+        .into_iter()
+        .next()
+    {
         return Err(named(name, problem));
     }
     let (mut held, mut files) = (first.bytes, vec![first]);
@@ -456,6 +459,25 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn a_kernel_of_unknown_length_that_lacks_its_end_is_not_loaded() {
+        let mut kernel = bzimage();
+        // One paragraph more than there is.
+        kernel[0x1f4] = 1;
+        let script = format!("#!ipxe\nkernel {}\nboot\n", serve_unsaid(kernel).await);
+        let base = serve(HashMap::from([("/boot.ipxe", script.into_bytes())]), WHOLE).await;
+        let mut session = session(&base).await;
+        let Ok(Came::Boot(wanted)) = session.next(None).await else {
+            panic!("{:?}", session.said)
+        };
+        let why = fetch(&session, &wanted, &[], &|| None).await.err().unwrap();
+        assert_eq!(
+            why,
+            "main.img: the kernel is cut short: by its own head it has 1040 bytes, and its file has 1024"
+        );
     }
 
     #[tokio::test]

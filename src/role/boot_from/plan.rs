@@ -205,8 +205,10 @@ pub(super) fn boot<'a>(
         path: None,
     };
     match read {
-        Ok(read) if method == BootMethod::Reboot => problems.extend(foreign(read)),
-        Ok(read) => problems.extend(unfit(read, &plan.command_line)),
+        Ok(read) if method == BootMethod::Reboot => {
+            problems.extend(foreign(read).into_iter().chain(cut_short(read, known.bytes)))
+        }
+        Ok(read) => problems.extend(unfit(read, known.bytes, &plan.command_line)),
         Err(why) => problems.push(format!("{}: {why}", kernel.name)),
     }
     let mut initrds = Vec::new();
@@ -259,9 +261,17 @@ fn foreign(kernel: &boot_image::Kernel) -> Option<String> {
     Some(format!("the kernel is for {arch}, and this machine is {here}"))
 }
 
-/// What this kernel has against this machine, and against its command line.
-pub(super) fn unfit(kernel: &boot_image::Kernel, command_line: &str) -> Vec<String> {
+/// That a file of so many bytes lacks the end of this kernel, of which no loader would know before it runs.
+fn cut_short(kernel: &boot_image::Kernel, bytes: Option<u64>) -> Option<String> {
+    let (bytes, least) = bytes.zip(kernel.least_bytes)?;
+    let words = || format!("the kernel is cut short: by its own head it has {least} bytes, and its file has {bytes}");
+    (bytes < least).then(words)
+}
+
+/// What this kernel has against this machine, against the length of its file in bytes where that is known, and against its command line.
+pub(super) fn unfit(kernel: &boot_image::Kernel, bytes: Option<u64>, command_line: &str) -> Vec<String> {
     let mut problems = Vec::from_iter(foreign(kernel));
+    problems.extend(cut_short(kernel, bytes));
     if kernel.arch.is_none() && std::env::consts::ARCH == "x86_64" {
         problems.push(format!(
             "the kernel is in a form ({}) that kexec takes on ARM only",
@@ -462,6 +472,26 @@ mod tests {
 
     #[test]
     #[cfg(target_arch = "x86_64")]
+    fn a_kernel_that_lacks_its_end_is_not_started() {
+        let problems = |bytes, method| {
+            let kernel = Seen::of(bytes, &bzimage());
+            let other = Seen::of(None, b"070701");
+            let seen = |image| Some(if image == 1 { &kernel } else { &other });
+            boot(&plan(), seen, &[], None, method).problems
+        };
+        let whole = bzimage().len() as u64;
+        for method in [BootMethod::Kexec, BootMethod::Reboot] {
+            assert_eq!(problems(None, method), [""; 0]);
+            assert_eq!(problems(Some(whole), method), [""; 0]);
+            assert_eq!(
+                problems(Some(whole - 1), method),
+                ["the kernel is cut short: by its own head it has 1024 bytes, and its file has 1023"]
+            );
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
     fn a_good_plan_says_what_is_started_and_no_secret() {
         let boot = of(bzimage(), b"070701", 246_000_000);
         assert_eq!(boot.problems, [""; 0]);
@@ -517,7 +547,7 @@ mod tests {
         // 2047 less the 31 that the loader keeps free.
         let read = boot_image::kernel(&bzimage()).unwrap();
         let too_long = |bytes: usize| {
-            let problems = unfit(&read, &"x".repeat(bytes));
+            let problems = unfit(&read, None, &"x".repeat(bytes));
             problems
                 .iter()
                 .any(|problem| problem.contains("and the kernel takes 2016"))
@@ -529,7 +559,7 @@ mod tests {
             arch: Some("sparc"),
             ..boot_image::kernel(&arm).unwrap()
         };
-        assert!(unfit(&other, "")[0].contains("is for sparc"));
+        assert!(unfit(&other, None, "")[0].contains("is for sparc"));
         assert!(of(b"<html>".to_vec(), b"070701", 0).problems[0].starts_with("linux: it is no kernel but a web page"));
     }
 
