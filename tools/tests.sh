@@ -59,6 +59,7 @@ begin_image() {
     set -m
     (
         renice -n 19 -p "$BASHPID"
+        ionice --class idle --pid "$BASHPID"
         log_to "$TOP/builds/$1/image-beside-tests.log"
         build_iso "$1"
     ) >/dev/null 2>&1 </dev/null &
