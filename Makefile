@@ -56,7 +56,7 @@ it:
 
 ##fuzz        ring 1: inputs that nobody tried yet, 3 s for each reader; prints the seed
 fuzz:
-	RECON_FUZZ_SECONDS=$${RECON_FUZZ_SECONDS:-3} $(CARGO) test --locked --test fuzz -- --nocapture
+	RECON_FUZZ_SECONDS=$${RECON_FUZZ_SECONDS:-3} $(CARGO) test --workspace --locked --test fuzz -- --nocapture
 
 ##tools       ring 1: tests of the build tools
 tools:
@@ -74,7 +74,8 @@ api:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --locked --no-deps --document-private-items
 
 man:
-	$(CARGO) run --locked --quiet --example manual -- builds/manual
+	$(CARGO) build --workspace --locked --quiet --example manual
+	$${CARGO_TARGET_DIR:-target}/debug/examples/manual builds/manual
 
 DENY = command -v cargo-deny >/dev/null || \
     { echo "cargo-deny is missing: 'make cargo-deny' compiles it into builds/cargo-deny, which takes minutes" >&2; exit 1; }; \

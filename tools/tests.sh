@@ -31,13 +31,15 @@ has_exfat() {
     grep -qw exfat /proc/filesystems
 }
 
-# The tests that format sticks: they want root and loop devices, so `cargo test` of a person leaves them alone.
+# The tests that format sticks, or give files to others: they want root, the first loop devices too, so `cargo test` of a person leaves
+# them alone.
 stick_tests() {
     local name
     local -a skip=()
     has_exfat || for name in $EXFAT_TESTS; do skip+=(--skip "$name"); done
     cd "$TOP" || return
-    cargo test --locked --lib -- --ignored --test-threads=1 "${skip[@]}" stick::partition
+    # Of the whole workspace, as `make it` has compiled it: for the package alone other features are chosen, and it is compiled again.
+    cargo test --workspace --locked --lib -- --ignored --test-threads=1 "${skip[@]}" stick::partition image::
 }
 
 # make_words WORD…: the words as a variable of make that a shell reads again.
@@ -97,7 +99,7 @@ run_tests() {
         MIRROR='' check_recipe "$other"
     done < <(recipes)
 
-    step "ring 2: sticks on loop devices" stick_tests
+    step "ring 2: sticks on loop devices, roots with owners and devices" stick_tests
     step "building the recon binary" build_binary
     say "ring 2: network namespaces"
     make_target netns RECON="$RECON" 2>&1 | tee -a "$STEP_LOG"
