@@ -182,25 +182,10 @@ pub(super) async fn fetch(
         return Err(boot.problems.join("; "));
     }
     let named = |name: &str, why: String| format!("{name}: {why}");
-    let name = &boot.kernel.name;
     let kernel = kexec::memory_file("kernel").map_err(|error| told(&error))?;
-    let first = fetching
-        .fetched(
-            (wanted.kernel, &wanted.url),
-            plan::last_part(&wanted.url),
-            &kernel,
-            0,
-            0,
-        )
+    let first = whole_kernel(&fetching, wanted, &kernel)
         .await
-        .map_err(|why| named(name, why))?;
-    let read = boot_image::kernel(&head(&kernel, 0)?).map_err(|why| named(name, why))?;
-    if let Some(problem) = plan::unfit(&read, Some(first.bytes), &wanted.command_line)
-        .into_iter()
-        .next()
-    {
-        return Err(named(name, problem));
-    }
+        .map_err(|why| named(&boot.kernel.name, why))?;
     let (mut held, mut files) = (first.bytes, vec![first]);
     let mut initrd = None;
     if !wanted.initrds.is_empty() {
@@ -226,6 +211,20 @@ pub(super) async fn fetch(
             command_line: wanted.command_line.clone(),
             files,
         }),
+    }
+}
+
+/// Fetches the kernel, and looks at it once it is whole.
+async fn whole_kernel(fetching: &Fetching<'_>, wanted: &Plan, file: &File) -> Result<StartedFile, String> {
+    let image = (wanted.kernel, wanted.url.as_str());
+    let came = fetching
+        .fetched(image, plan::last_part(&wanted.url), file, 0, 0)
+        .await?;
+    let read = boot_image::kernel(&head(file, 0)?)?;
+    let problems = plan::unfit(&read, Some(came.bytes), &wanted.command_line);
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(came),
     }
 }
 
