@@ -77,6 +77,66 @@ pub enum Command {
     /// environment (http_proxy, https_proxy, no_proxy). No secret of a URL is shown.
     #[command(verbatim_doc_comment)]
     BootFrom(BootFromArgs),
+    /// Make and check images of root file systems
+    ///
+    /// An image is a folder: the root as an archive, the kernel that its modules
+    /// belong to, and image.json, which says what both have to be.
+    #[command(subcommand)]
+    Image(ImageCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Pack a root file system and its kernel
+    ///
+    /// The root is any tree with a kernel and its modules in it, made by KIWI,
+    /// mmdebstrap, dnf --installroot or by hand. The same tree gives the same bytes.
+    /// Kernels and initrds in /boot stay out of the archive, as do sockets and what is
+    /// mounted below the root.
+    #[command(verbatim_doc_comment)]
+    Pack(ImagePackArgs),
+    /// Read an image whole and hold it against its manifest
+    Check(ImageCheckArgs),
+    /// Unpack an image into an empty folder, as a node does
+    ///
+    /// Owners, devices and extended attributes need root.
+    Unpack(ImageUnpackArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ImagePackArgs {
+    /// The root file system
+    #[arg(value_name = "ROOT")]
+    pub root: PathBuf,
+    /// Folder of the image
+    #[arg(short, long, value_name = "FOLDER")]
+    pub output: PathBuf,
+    /// Version of the kernel, where the root has several
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+    /// Level of zstd: more takes longer and saves little
+    #[arg(long, value_name = "1-19", default_value_t = crate::image::make::LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+    /// Files that are newer get this time, in seconds since 1970
+    #[arg(long, value_name = "SECONDS")]
+    pub newest: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageCheckArgs {
+    /// Folder of the image
+    #[arg(value_name = "FOLDER")]
+    pub image: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageUnpackArgs {
+    /// Folder of the image
+    #[arg(value_name = "FOLDER")]
+    pub image: PathBuf,
+    /// Where the root goes: an empty folder
+    #[arg(value_name = "ROOT")]
+    pub root: PathBuf,
 }
 
 #[derive(Debug, Args)]

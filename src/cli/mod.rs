@@ -4,6 +4,7 @@ pub mod args;
 mod ask;
 mod boot_from;
 pub(crate) mod console;
+mod image;
 mod inventory;
 pub mod log;
 mod output;
@@ -67,6 +68,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::WriteDisk(args) => write_disk::run(&args),
         Command::Settings(args) => settings(&args),
         Command::BootFrom(args) => boot_from::run(args),
+        Command::Image(command) => image::run(command),
     }
 }
 

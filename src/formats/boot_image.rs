@@ -59,6 +59,23 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
     })
 }
 
+/// Which version a kernel is, as its `uname -r`, where its head says that: `kernel_version` of Documentation/arch/x86/boot.rst points to it,
+/// and the words that follow are of its build.
+pub(crate) fn version(bytes: &[u8]) -> Option<&str> {
+    /// Where what points to it counts from.
+    const BASE: usize = 0x200;
+    const LONGEST: usize = 64;
+    let at = usize::from(le16(bytes, 0x20e).filter(|_| is(bytes, 0x202, b"HdrS"))?);
+    let text = bytes.get(BASE + at..).filter(|_| at > 0)?;
+    let end = text
+        .iter()
+        .take(LONGEST + 1)
+        .position(|byte| matches!(byte, 0 | b' '))?;
+    std::str::from_utf8(&text[..end])
+        .ok()
+        .filter(|version| !version.is_empty())
+}
+
 /// What a bzImage says of its length: its setup (`setup_sects`, where 0 is 4, and the sector before them), and the paragraphs after that
 /// (`syssize`, whole since protocol 2.04). A signature may follow.
 fn bzimage_bytes(head: &[u8], version: u16) -> Option<u64> {
@@ -167,6 +184,28 @@ pub(crate) mod tests {
         head[0x206..0x208].copy_from_slice(&[0x0f, 0x02]);
         head[0x238..0x23c].copy_from_slice(&2047_u32.to_le_bytes());
         head
+    }
+
+    /// The same, of a kernel of this version.
+    pub(crate) fn bzimage_of(version: &str) -> Vec<u8> {
+        let mut head = bzimage();
+        head[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        let words = format!("{version} (somebody@somewhere) #1 SMP\0");
+        head[0x300..0x300 + words.len()].copy_from_slice(words.as_bytes());
+        head
+    }
+
+    #[test]
+    fn a_kernel_says_its_version() {
+        assert_eq!(
+            version(&bzimage_of("6.12.118+deb13-amd64")),
+            Some("6.12.118+deb13-amd64")
+        );
+        assert_eq!(version(&bzimage()), None);
+        let mut beyond = bzimage_of("6.1");
+        beyond[0x20e..0x210].copy_from_slice(&[0xff, 0xff]);
+        assert_eq!(version(&beyond), None);
+        assert_eq!(version(&[0xff; 0x400]), None);
     }
 
     #[test]

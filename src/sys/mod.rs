@@ -38,6 +38,7 @@ pub(crate) mod sgio;
 pub(crate) mod systemd;
 pub mod terminal;
 pub(crate) mod tpm;
+pub(crate) mod tree;
 pub(crate) mod udp;
 pub(crate) mod uevent;
 pub(crate) mod watchdog;

@@ -10,12 +10,13 @@ use syn::visit_mut::{self, VisitMut};
 use syn::{Attribute, File, ImplItem, Item, Stmt};
 
 /// Folder → what it may name with `crate::`. Its own folder is always allowed.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("formats", &["model"]),
     ("config", &["model"]),
     ("sys", &["formats", "model"]),
     ("store", &["formats", "model", "sys"]),
+    ("image", &["formats", "model", "sys"]),
     ("probe", &["formats", "model", "sys"]),
     ("stick", &["formats", "model", "store", "sys"]),
     ("service", &["config", "formats", "model", "store", "sys"]),
@@ -28,14 +29,14 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     (
         "cli",
         &[
-            "config", "formats", "model", "probe", "role", "service", "stick", "store", "sys",
+            "config", "formats", "image", "model", "probe", "role", "service", "stick", "store", "sys",
         ],
     ),
 ];
 
 /// Folders whose files decide: none sees the system, a socket or a clock, but for those of [`EDGES`].
-const PURE: [&str; 8] = [
-    "config", "formats", "model", "probe", "role", "service", "stick", "store",
+const PURE: [&str; 9] = [
+    "config", "formats", "image", "model", "probe", "role", "service", "stick", "store",
 ];
 
 /// Files of these folders that act.
@@ -43,6 +44,12 @@ const EDGES: &[&str] = &[
     "config/load.rs",
     "formats/gpt/plan.rs",
     "formats/mod.rs",
+    "image/check.rs",
+    "image/kernel.rs",
+    "image/make.rs",
+    "image/mod.rs",
+    "image/pack.rs",
+    "image/unpack.rs",
     "probe/bmc.rs",
     "probe/bmc/ipmi/mod.rs",
     "probe/cabling.rs",

@@ -1,0 +1,264 @@
+//! A tree as an archive of tar (ustar, and pax headers where that does not do): in the order of its names, with times no later than
+//! asked, so that the same tree gives the same bytes.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use tar::{EntryType, Header};
+
+use super::ImageError;
+use crate::sys::tree;
+
+/// Longest name in a header; a longer one stands in a pax record.
+const NAME: usize = 100;
+/// Largest owner, and length or time, that a header's octal digits say.
+const MAX_OWNER: u64 = 0o7_777_777;
+const MAX_SIZE: u64 = 0o77_777_777_777;
+/// Bytes that are looked at for nothing but zeros at once: what file systems keep apart as a hole.
+pub(super) const HOLE: usize = 4096;
+
+/// What went in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packed {
+    pub(crate) entries: u64,
+    /// Of the contents of all files, without what is nothing but zeros.
+    pub(crate) bytes: u64,
+}
+
+/// What is asked of it.
+pub(crate) struct Options<'a> {
+    /// The latest time of an entry, in seconds since 1970.
+    pub(crate) newest: u64,
+    /// Paths below the root that stay out, where they are no folders.
+    pub(crate) leave_out: &'a dyn Fn(&[u8]) -> bool,
+}
+
+/// Writes the tree at `root` as an archive, with its end. Other file systems that are mounted below it stay out, and so do sockets.
+///
+/// # Errors
+/// Something of it cannot be read, or changed while it was read.
+pub(crate) fn pack(root: &Path, out: impl Write, options: &Options<'_>) -> Result<Packed, ImageError> {
+    // Where a link leads to it, what it leads to is packed.
+    let root = &fs::canonicalize(root).map_err(ImageError::at(root))?;
+    let metadata = fs::metadata(root).map_err(ImageError::at(root))?;
+    let mut packing = Packing {
+        builder: tar::Builder::new(out),
+        options,
+        device: metadata.dev(),
+        links: HashMap::new(),
+        packed: Packed::default(),
+    };
+    packing.folder(root, Path::new(""), &metadata)?;
+    let mut out = packing.builder.into_inner().map_err(ImageError::at(root))?;
+    out.flush().map_err(ImageError::at(root))?;
+    Ok(packing.packed)
+}
+
+struct Packing<'a, W: Write> {
+    builder: tar::Builder<W>,
+    options: &'a Options<'a>,
+    device: u64,
+    /// First names of files that have several, by device and inode.
+    links: HashMap<(u64, u64), PathBuf>,
+    packed: Packed,
+}
+
+impl<W: Write> Packing<'_, W> {
+    /// A folder and all below it. `path` is its own, `below` counts from the root.
+    fn folder(&mut self, path: &Path, below: &Path, metadata: &Metadata) -> Result<(), ImageError> {
+        self.entry(path, below, metadata, EntryType::Directory, None)?;
+        if metadata.dev() != self.device {
+            return Ok(());
+        }
+        let mut names: Vec<OsString> = Vec::new();
+        for entry in fs::read_dir(path).map_err(ImageError::at(path))? {
+            names.push(entry.map_err(ImageError::at(path))?.file_name());
+        }
+        names.sort();
+        for name in names {
+            let (path, below) = (path.join(&name), below.join(&name));
+            let metadata = fs::symlink_metadata(&path).map_err(ImageError::at(&path))?;
+            if !metadata.is_dir() && (self.options.leave_out)(below.as_os_str().as_bytes()) {
+                continue;
+            }
+            self.one(&path, &below, &metadata)?;
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, path: &Path, below: &Path, metadata: &Metadata) -> Result<(), ImageError> {
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            return self.folder(path, below, metadata);
+        }
+        if kind.is_socket() {
+            return Ok(());
+        }
+        if metadata.nlink() > 1 {
+            let inode = (metadata.dev(), metadata.ino());
+            if let Some(first) = self.links.get(&inode).cloned() {
+                return self.entry(path, below, metadata, EntryType::Link, Some(first.into_os_string()));
+            }
+            self.links.insert(inode, below.to_owned());
+        }
+        let kind = match () {
+            () if kind.is_file() => EntryType::Regular,
+            () if kind.is_symlink() => {
+                let target = fs::read_link(path).map_err(ImageError::at(path))?;
+                return self.entry(path, below, metadata, EntryType::Symlink, Some(target.into_os_string()));
+            }
+            () if kind.is_char_device() => EntryType::Char,
+            () if kind.is_block_device() => EntryType::Block,
+            () => EntryType::Fifo,
+        };
+        self.entry(path, below, metadata, kind, None)
+    }
+
+    fn entry(
+        &mut self,
+        path: &Path,
+        below: &Path,
+        metadata: &Metadata,
+        kind: EntryType,
+        link: Option<OsString>,
+    ) -> Result<(), ImageError> {
+        let at = ImageError::at(path);
+        let mut head = Head::new(below, metadata, kind, self.options.newest);
+        head.name("linkpath", &link.map(OsString::into_vec).unwrap_or_default());
+        // Another name of a file has no attributes of its own.
+        if kind != EntryType::Link {
+            for (name, value) in tree::xattrs(path).map_err(&at)? {
+                let name = String::from_utf8(name);
+                let name = name.map_err(|_| at(io::Error::other("an extended attribute has no name in UTF-8")))?;
+                head.records.push((format!("SCHILY.xattr.{name}"), value));
+            }
+        }
+        if kind.is_character_special() || kind.is_block_special() {
+            let numbers = tree::numbers(metadata.rdev());
+            head.header.set_device_major(numbers.major).map_err(&at)?;
+            head.header.set_device_minor(numbers.minor).map_err(&at)?;
+        }
+        head.header.set_cksum();
+        let records = head
+            .records
+            .iter()
+            .map(|(word, value)| (word.as_str(), value.as_slice()));
+        self.builder.append_pax_extensions(records).map_err(&at)?;
+        let size = if kind == EntryType::Regular { metadata.len() } else { 0 };
+        self.content(path, &head.header, size)?;
+        self.packed.entries += 1;
+        Ok(())
+    }
+
+    fn content(&mut self, path: &Path, header: &Header, size: u64) -> Result<(), ImageError> {
+        let at = ImageError::at(path);
+        if size == 0 {
+            return self.builder.append(header, io::empty()).map_err(at);
+        }
+        let file = File::open(path).map_err(&at)?;
+        let mut whole = Whole {
+            file: file.take(size),
+            buffer: vec![0; HOLE],
+            have: 0..0,
+            bytes: 0,
+        };
+        self.builder.append(header, &mut whole).map_err(&at)?;
+        self.packed.bytes += whole.bytes;
+        // The archive has the length that its header says in any case; a shorter content would shift what follows.
+        match whole.file.limit() {
+            0 => Ok(()),
+            _ => Err(at(io::Error::other("it became shorter while it was read"))),
+        }
+    }
+}
+
+/// A header, and the records of what does not fit into it.
+struct Head {
+    header: Header,
+    records: Vec<(String, Vec<u8>)>,
+}
+
+impl Head {
+    fn new(below: &Path, metadata: &Metadata, kind: EntryType, newest: u64) -> Self {
+        let mut head = Self {
+            header: Header::new_ustar(),
+            records: Vec::new(),
+        };
+        let mut name = below.as_os_str().as_bytes().to_vec();
+        if kind == EntryType::Directory {
+            name.push(b'/');
+        }
+        if name == b"/" {
+            name = b"./".to_vec();
+        }
+        head.name("path", &name);
+        head.header.set_entry_type(kind);
+        head.header.set_mode(metadata.mode() & 0o7777);
+        let modified = u64::try_from(metadata.mtime()).unwrap_or(0);
+        head.header.set_mtime(modified.min(newest).min(MAX_SIZE));
+        let uid = head.number("uid", metadata.uid().into(), MAX_OWNER);
+        head.header.set_uid(uid);
+        let gid = head.number("gid", metadata.gid().into(), MAX_OWNER);
+        head.header.set_gid(gid);
+        let size = if kind == EntryType::Regular { metadata.len() } else { 0 };
+        let size = head.number("size", size, MAX_SIZE);
+        head.header.set_size(size);
+        head
+    }
+
+    /// A name as it is, which the setters of the crate would not take.
+    fn name(&mut self, word: &str, name: &[u8]) {
+        // Where POSIX has them: the name first, the target behind the kind.
+        const TARGET: usize = 157;
+        let at = if word == "path" { 0 } else { TARGET };
+        let length = name.len().min(NAME);
+        self.header.as_mut_bytes()[at..at + length].copy_from_slice(&name[..length]);
+        if name.len() > NAME {
+            self.records.push((word.to_owned(), name.to_vec()));
+        }
+    }
+
+    /// What the field says, at most.
+    fn number(&mut self, word: &str, number: u64, most: u64) -> u64 {
+        if number > most {
+            self.records.push((word.to_owned(), number.to_string().into_bytes()));
+        }
+        number.min(most)
+    }
+}
+
+/// A file in steps of what may be a hole.
+struct Whole {
+    file: io::Take<File>,
+    buffer: Vec<u8>,
+    have: std::ops::Range<usize>,
+    /// Of steps that are more than zeros.
+    bytes: u64,
+}
+
+impl Read for Whole {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.have.is_empty() {
+            let mut end = 0;
+            while end < self.buffer.len() {
+                match self.file.read(&mut self.buffer[end..])? {
+                    0 => break,
+                    read => end += read,
+                }
+            }
+            self.have = 0..end;
+            if self.buffer[..end].iter().any(|byte| *byte != 0) {
+                self.bytes += end as u64;
+            }
+        }
+        let length = self.have.len().min(out.len());
+        out[..length].copy_from_slice(&self.buffer[self.have.start..][..length]);
+        self.have.start += length;
+        Ok(length)
+    }
+}

@@ -1,0 +1,283 @@
+//! Entries of every kind below a folder, and no name leads out of it: links on the way are followed as if that folder were the root
+//! (openat2(2), `RESOLVE_IN_ROOT`).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+/// What an entry has beside its content.
+#[derive(Debug, Clone)]
+pub(crate) struct Attributes {
+    /// Permissions with setuid, setgid and sticky.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Last change, in seconds and nanoseconds since 1970.
+    pub(crate) modified: (i64, u32),
+    /// Extended attributes, lists of access among them.
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A device's numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbers {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+/// Those of a device, as stat(2) gives them in one.
+pub(crate) fn numbers(device: u64) -> Numbers {
+    Numbers {
+        major: rustix::fs::major(device),
+        minor: rustix::fs::minor(device),
+    }
+}
+
+/// What is neither a file, a folder nor a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Special {
+    Character(Numbers),
+    Block(Numbers),
+    Fifo,
+}
+
+/// The folder. Paths count from it, without `..` and without a slash before them; an empty one is the folder itself.
+pub(crate) struct Tree {
+    root: OwnedFd,
+}
+
+/// A name in a folder that is open.
+struct Place<'a> {
+    folder: OwnedFd,
+    name: &'a Path,
+}
+
+impl Tree {
+    /// # Errors
+    /// It is no folder, or this kernel has no openat2(2) (Linux 5.6).
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let tree = Self {
+            root: rustix::fs::open(path, flags, Mode::empty())?,
+        };
+        tree.folder_at(Path::new(""))?;
+        Ok(tree)
+    }
+
+    /// A folder, unless one is there; its attributes come with [`Tree::end_folder`], once all is in it.
+    pub(crate) fn folder(&self, path: &Path) -> io::Result<()> {
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let place = self.place(path)?;
+        match rustix::fs::mkdirat(&place.folder, place.name, Mode::RWXU) {
+            Err(Errno::EXIST) if place.is_folder() => Ok(()),
+            Err(Errno::EXIST) => {
+                place.clear()?;
+                Ok(rustix::fs::mkdirat(&place.folder, place.name, Mode::RWXU)?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Gives a folder its attributes. One whose name was taken by something else since keeps what it has.
+    pub(crate) fn end_folder(&self, path: &Path, attributes: &Attributes) -> io::Result<()> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = if path.as_os_str().is_empty() {
+            self.root.try_clone()?
+        } else {
+            let place = self.place(path)?;
+            match rustix::fs::openat(&place.folder, place.name, flags, Mode::empty()) {
+                Err(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+                opened => opened?,
+            }
+        };
+        settle(&folder, attributes)
+    }
+
+    /// An empty file, in the place of whatever has that name.
+    pub(crate) fn file(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = self.place(path)?;
+        let make = || rustix::fs::openat(&place.folder, place.name, flags, Mode::RUSR | Mode::WUSR);
+        Ok(place.fresh(make)?.into())
+    }
+
+    pub(crate) fn symbolic_link(&self, path: &Path, target: &Path, attributes: &Attributes) -> io::Result<()> {
+        let place = self.place(path)?;
+        place.fresh(|| rustix::fs::symlinkat(target, &place.folder, place.name))?;
+        place.settle_name(attributes, false)
+    }
+
+    /// One more name for what is at `of`, which is not followed where it is a link.
+    pub(crate) fn hard_link(&self, path: &Path, of: &Path) -> io::Result<()> {
+        let (place, old) = (self.place(path)?, self.place(of)?);
+        if path == of {
+            return Ok(());
+        }
+        place.fresh(|| rustix::fs::linkat(&old.folder, old.name, &place.folder, place.name, AtFlags::empty()))
+    }
+
+    pub(crate) fn special(&self, path: &Path, special: Special, attributes: &Attributes) -> io::Result<()> {
+        let (kind, numbers) = match special {
+            Special::Character(numbers) => (FileType::CharacterDevice, Some(numbers)),
+            Special::Block(numbers) => (FileType::BlockDevice, Some(numbers)),
+            Special::Fifo => (FileType::Fifo, None),
+        };
+        let device = numbers.map_or(0, |numbers| rustix::fs::makedev(numbers.major, numbers.minor));
+        let place = self.place(path)?;
+        place.fresh(|| rustix::fs::mknodat(&place.folder, place.name, kind, Mode::empty(), device))?;
+        place.settle_name(attributes, true)
+    }
+
+    /// A folder that is there.
+    fn folder_at(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
+    }
+
+    /// Where a path leads; the folders on its way are made where an archive left them out.
+    fn place<'a>(&self, path: &'a Path) -> io::Result<Place<'a>> {
+        let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "it is the root itself");
+        let name = path.file_name().map(Path::new).ok_or_else(no_name)?;
+        let above = path.parent().unwrap_or(Path::new(""));
+        let folder = match self.folder_at(above) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_above(above)?;
+                self.folder_at(above)?
+            }
+            found => found?,
+        };
+        Ok(Place { folder, name })
+    }
+
+    fn make_above(&self, path: &Path) -> io::Result<()> {
+        let mut above: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        above.reverse();
+        for path in above {
+            if let Err(error) = self.folder_at(path) {
+                if error.kind() != io::ErrorKind::NotFound {
+                    return Err(error);
+                }
+                let parent = self.folder_at(path.parent().unwrap_or(Path::new("")))?;
+                let name = path.file_name().unwrap_or_default();
+                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Place<'_> {
+    fn is_folder(&self) -> bool {
+        let found = rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW);
+        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_dir())
+    }
+
+    /// Takes away what has the name; of folders only an empty one.
+    fn clear(&self) -> io::Result<()> {
+        let flags = if self.is_folder() {
+            AtFlags::REMOVEDIR
+        } else {
+            AtFlags::empty()
+        };
+        Ok(rustix::fs::unlinkat(&self.folder, self.name, flags)?)
+    }
+
+    /// Makes something that has to be new.
+    fn fresh<T>(&self, make: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.clear()?;
+                Ok(make()?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Attributes of what cannot be opened, or is not to be. A change of owner takes setuid and capabilities away, so it comes first.
+    fn settle_name(&self, attributes: &Attributes, has_mode: bool) -> io::Result<()> {
+        let (uid, gid) = owners(attributes);
+        rustix::fs::chownat(&self.folder, self.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        if has_mode {
+            // Just made, and no link.
+            rustix::fs::chmodat(&self.folder, self.name, mode(attributes), AtFlags::empty())?;
+        }
+        let path = Path::new("/proc/self/fd")
+            .join(self.folder.as_raw_fd().to_string())
+            .join(self.name);
+        for (name, value) in &attributes.xattrs {
+            rustix::fs::lsetxattr(&path, name.as_slice(), value, XattrFlags::empty())?;
+        }
+        Ok(rustix::fs::utimensat(
+            &self.folder,
+            self.name,
+            &times(attributes),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+}
+
+/// Gives an open file or folder its attributes, in the order that loses none of them.
+pub(crate) fn settle(file: impl AsFd, attributes: &Attributes) -> io::Result<()> {
+    let (uid, gid) = owners(attributes);
+    rustix::fs::fchown(&file, uid, gid)?;
+    rustix::fs::fchmod(&file, mode(attributes))?;
+    for (name, value) in &attributes.xattrs {
+        rustix::fs::fsetxattr(&file, name.as_slice(), value, XattrFlags::empty())?;
+    }
+    Ok(rustix::fs::futimens(&file, &times(attributes))?)
+}
+
+fn owners(attributes: &Attributes) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))
+}
+
+fn mode(attributes: &Attributes) -> Mode {
+    Mode::from_raw_mode(attributes.mode)
+}
+
+fn times(attributes: &Attributes) -> Timestamps {
+    let (seconds, nanoseconds) = attributes.modified;
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+/// Names and values of the extended attributes of what is at this path, in the order of their names; a link is not followed.
+///
+/// # Errors
+/// What reading them gives; a file system that has none gives none.
+pub(crate) fn xattrs(path: &Path) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // The longest list and value of Linux (linux/limits.h, `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+    let mut list = vec![0_u8; 65536];
+    let length = match rustix::fs::llistxattr(path, &mut list[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        read => read?,
+    };
+    let mut found = Vec::new();
+    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0_u8; 65536];
+        let length = rustix::fs::lgetxattr(path, std::ffi::OsStr::from_bytes(name), &mut value[..])?;
+        value.truncate(length);
+        found.push((name.to_vec(), value));
+    }
+    found.sort();
+    Ok(found)
+}
