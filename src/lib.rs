@@ -3,7 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod formats;
-pub(crate) mod image;
+pub mod image;
 pub mod model;
 pub mod probe;
 pub mod role;

@@ -18,7 +18,7 @@ pub mod pcap;
 pub(crate) mod signatures;
 pub(crate) mod spd;
 pub(crate) mod tables;
-pub(crate) mod tar;
+pub mod tar;
 pub(crate) mod text;
 pub(crate) mod volume;
 

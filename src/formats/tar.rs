@@ -9,7 +9,8 @@ mod sparse;
 
 use std::io::{self, Read};
 
-pub(crate) use self::entry::{Entry, Kind, TarError, Time};
+pub use self::entry::TarError;
+pub(crate) use self::entry::{Entry, Kind, Time};
 use self::pax::Pax;
 use self::sparse::Map;
 

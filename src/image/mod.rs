@@ -6,7 +6,7 @@ pub(crate) mod kernel;
 pub(crate) mod make;
 pub(crate) mod manifest;
 pub(crate) mod pack;
-pub(crate) mod unpack;
+pub mod unpack;
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -17,27 +17,35 @@ const BUFFER: usize = 64 * HOLE;
 
 /// What an archive may come to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) entries: u64,
+pub struct Limits {
+    pub entries: u64,
     /// Of the contents of all files, without what is nothing but zeros.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 /// What it came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unpacked {
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
+pub struct Unpacked {
+    pub entries: u64,
+    pub bytes: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum UnpackError {
+pub enum UnpackError {
     #[error(transparent)]
     Tar(#[from] TarError),
     #[error("{path}: {error}")]
     Entry { path: String, error: io::Error },
     #[error("it holds more than the {0} that it should")]
     Beyond(String),
+}
+
+/// Reads a whole archive, and makes nothing.
+///
+/// # Errors
+/// It is not whole, or holds more than it may.
+pub fn read(archive: impl Read, limits: Limits) -> Result<Unpacked, UnpackError> {
+    unpack(archive, None, limits)
 }
 
 /// Unpacks all entries of an archive and reads it to the end of its stream. With no tree everything is read and nothing made.

@@ -26,6 +26,8 @@ use sha2::{Digest, Sha256};
 const INPUTS: u64 = 60_000;
 /// The same of a target that takes a connection for each.
 const SLOW_INPUTS: u64 = 4_000;
+/// The same of a target that reads whole tables, at milliseconds each.
+const TABLES: u64 = 12_000;
 /// Of the runs that try the same inputs every time. Any number would do.
 const SEED: u64 = 1;
 /// Inputs of a pool; later ones replace earlier ones by chance.

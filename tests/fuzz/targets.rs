@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use recon::config::load::Loaded;
 use recon::config::{LeasePolicy, Live, Settings, SiteKey, Subnet};
 use recon::formats::modules::Manifest;
+use recon::image::unpack::{Limits as ArchiveLimits, read as read_archive};
 use recon::model::api::Status;
 use recon::model::ula::Ula;
 use recon::model::{MacAddr, UnixTime};
@@ -31,7 +32,7 @@ use recon::service::{dhcp6, dns, ra};
 use recon::store::nodes::{Limits, NodeStore};
 use tokio_util::sync::CancellationToken;
 
-use crate::{SLOW_INPUTS, fuzz, fuzz_for, kind};
+use crate::{SLOW_INPUTS, TABLES, fuzz, fuzz_for, kind};
 
 #[test]
 fn dhcp4() {
@@ -301,25 +302,74 @@ fn neighbours() {
 
 #[test]
 fn smbios_tables() {
-    fuzz("smbios", &[b"\x11\x5c", b"\x04\x30", b"\0\0", b"\x7f\x04"], |input| {
-        let version = match input.first().map(|byte| byte % 4) {
-            Some(0) => None,
-            Some(minor) => Some(smbios::Version { major: 3, minor }),
-            None => None,
-        };
-        let table = smbios::SmbiosTable::parse(version, input);
-        let dimms = smbios::memory::dimms(&table);
-        let packages = smbios::types::cpu_packages(&table).len();
-        smbios::types::system(&table);
-        smbios::memory::memory_arrays(&table);
-        // Four bytes are the least that a structure takes.
-        assert!(table.structures().count() <= input.len() / 4 + 1);
-        kind((
-            table.structures().count(),
-            table.broken.is_some(),
-            dimms.len(),
-            packages,
-        ))
+    fuzz_for(
+        TABLES,
+        "smbios",
+        &[b"\x11\x5c", b"\x04\x30", b"\0\0", b"\x7f\x04"],
+        |input| {
+            let version = match input.first().map(|byte| byte % 4) {
+                Some(0) => None,
+                Some(minor) => Some(smbios::Version { major: 3, minor }),
+                None => None,
+            };
+            let table = smbios::SmbiosTable::parse(version, input);
+            let dimms = smbios::memory::dimms(&table);
+            let packages = smbios::types::cpu_packages(&table).len();
+            smbios::types::system(&table);
+            smbios::memory::memory_arrays(&table);
+            // Four bytes are the least that a structure takes.
+            assert!(table.structures().count() <= input.len() / 4 + 1);
+            kind((
+                table.structures().count(),
+                table.broken.is_some(),
+                dimms.len(),
+                packages,
+            ))
+        },
+    );
+}
+
+/// With the sums that headers of archives have: without them a change of a header would never be read on.
+fn summed(archive: &[u8]) -> Vec<u8> {
+    let mut archive = archive.to_vec();
+    for block in archive
+        .chunks_exact_mut(512)
+        .filter(|block| block[257..].starts_with(b"ustar"))
+    {
+        block[148..156].copy_from_slice(b"        ");
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+    archive
+}
+
+/// A root file system that somebody packed: read, and bounded, whatever it says.
+#[test]
+fn archives() {
+    const WORDS: &[&[u8]] = &[
+        b"ustar\0",
+        b"ustar  \0",
+        b"GNU.sparse.map=0,1,5,2\n",
+        b"GNU.sparse.major=1\n",
+        b"path=",
+        b"SCHILY.xattr.user.x=",
+        b"size=",
+        b"../",
+        b"\x80\0\0\0",
+    ];
+    let limits = ArchiveLimits {
+        entries: 40,
+        bytes: 15_000,
+    };
+    fuzz("archive", WORDS, |input| {
+        match read_archive(&summed(input)[..], limits) {
+            Ok(found) => {
+                assert!(found.entries <= limits.entries && found.bytes <= limits.bytes);
+                kind((found.entries, found.bytes / 512))
+            }
+            // Where it is differs each time.
+            Err(error) => kind(error.to_string().replace(|c: char| c.is_ascii_digit(), "")),
+        }
     });
 }
 

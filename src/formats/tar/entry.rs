@@ -4,7 +4,7 @@ use std::io;
 
 /// Why an archive could not be read on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TarError {
+pub enum TarError {
     #[error("the archive breaks off after {at} bytes")]
     BreaksOff { at: u64 },
     #[error("the archive is damaged: {what} at byte {at}")]
