@@ -84,10 +84,10 @@ def run(
         wanted = chosen(group.scenarios, only, long)
         if not wanted:
             continue
-        if group.ordered:
-            # A scenario named by --only may depend on those before it: they are run and counted, too.
+        if group.ordered and only:
+            # A scenario that is named may depend on those before it: they are run and counted, too.
             last = max(group.scenarios.index(scenario) for scenario in wanted)
-            wanted = [s for s in group.scenarios[: last + 1] if s in wanted or not s.long]
+            wanted = list(group.scenarios[: last + 1])
         needs = sorted({name for scenario in wanted for name in scenario.needs})
         folder = options.workdir / group.name
         here = replace(options, workdir=folder)
