@@ -83,6 +83,11 @@ run_tests() {
     local attack=''
     ! wants_long || attack=--long
     cd "$TOP" || exit
+    # Before anything is built beside the tests, as they look into what was built before.
+    while read -r other; do
+        # A mirror that was named is the one of the recipe that is built.
+        MIRROR='' check_recipe "$other"
+    done < <(recipes)
     begin_image "$recipe"
     step "ring 1: formatting and lints" make_target fmt clippy
     step "ring 1: lints of shell and Python" make_target lint
@@ -94,11 +99,6 @@ run_tests() {
     step "ring 1: documentation" make_target docs
     say "ring 1: fuzzing with new inputs, 3 s each"
     make_target fuzz 2>&1 | tee -a "$STEP_LOG" | grep -E ': seed|: [0-9]+ inputs|^test |panicked'
-    while read -r other; do
-        # A mirror that was named is the one of the recipe that is built.
-        MIRROR='' check_recipe "$other"
-    done < <(recipes)
-
     step "ring 2: sticks on loop devices, roots with owners and devices" stick_tests
     step "building the recon binary" build_binary
     say "ring 2: network namespaces"
