@@ -5,7 +5,7 @@ use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::kernel;
-use super::manifest::{Manifest, Part, Root};
+use super::manifest::{MAX_ENTRIES, Manifest, Part, Root};
 use super::pack::{self, Options};
 use super::{ImageError, KERNEL, MANIFEST, ROOT, Summed, hex};
 use sha2::{Digest, Sha256};
@@ -83,6 +83,13 @@ fn packed(wishes: &Wishes, part: &Unfinished) -> Result<Root, ImageError> {
         leave_out: &kernel::is_for_boot_loader,
     };
     let packed = pack::pack(&wishes.root, &mut encoder, &options)?;
+    if packed.entries > MAX_ENTRIES {
+        return Err(ImageError::Wrong(format!(
+            "{} has {} entries, and an image {MAX_ENTRIES} at most",
+            wishes.root.display(),
+            packed.entries
+        )));
+    }
     let mut out = encoder.finish().map_err(&at)?;
     out.flush().map_err(&at)?;
     let (bytes, sha256) = out.sum();

@@ -8,6 +8,8 @@ use super::ImageError;
 pub(crate) const MAX_BYTES: u64 = 64 * 1024;
 /// Of the form that is written here.
 const FORMAT: u32 = 1;
+/// Entries of an archive, at most: whoever unpacks it remembers its folders until its end.
+pub(crate) const MAX_ENTRIES: u64 = 4_000_000;
 /// Digits of the archive's sum that name a version.
 const VERSION_DIGITS: usize = 12;
 
@@ -65,6 +67,9 @@ impl Manifest {
                 "its form is {}, and this recon knows {FORMAT}",
                 manifest.format
             ))),
+            () if manifest.root.entries > MAX_ENTRIES => {
+                Err(wrong(format!("its root has more than {MAX_ENTRIES} entries")))
+            }
             () if !sums.iter().all(|sum| is_sum(sum)) => Err(wrong("a SHA-256 is not 64 digits in hex".to_owned())),
             () => Ok(manifest),
         }
@@ -100,6 +105,7 @@ mod tests {
             ("aaaa", "AAAA"),
             ("bbbb", ""),
             ("\"root\"", "\"r\""),
+            ("\"entries\":3", "\"entries\":4000001"),
         ] {
             let other = text.replacen(from, to, 1);
             assert_ne!(other, text);
