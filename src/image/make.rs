@@ -4,11 +4,13 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::kernel;
 use super::manifest::{MAX_ENTRIES, Manifest, Part, Root};
 use super::pack::{self, Options};
-use super::{ImageError, KERNEL, MANIFEST, ROOT, Summed, hex};
-use sha2::{Digest, Sha256};
+use super::{ImageError, KERNEL, MANIFEST, ROOT, Summed};
+use crate::formats::bytes::hex;
 
 /// Level of zstd: beyond it minutes are paid for percents.
 pub(crate) const LEVEL: i32 = 12;

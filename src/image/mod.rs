@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::formats::bytes::hex;
+
 /// Files of an image, in its folder.
 pub(crate) const MANIFEST: &str = "image.json";
 pub(crate) const ROOT: &str = "root.tar.zst";
@@ -82,10 +84,6 @@ impl<W: io::Write> io::Write for Summed<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The archive, as it was before it was packed.
