@@ -81,7 +81,8 @@ class FirstStage(Environment):
         self.collected: collect.InventoryTarball | None = None
         self.master = self.own_master(Master(lab, self.stick, name="first-stage-master", number=6))
         self.master.boot()
-        self.group = self.own_peers(self.master, peers, at_once=2)
+        # A live image that is slowed down by another one takes longer for its ports than an inventory waits for them.
+        self.group = self.own_peers(self.master, peers, at_once=1 if live else 2)
         self.group.start_next()
 
     def stored(self, name: str, seconds: float = 240.0) -> float | None:
