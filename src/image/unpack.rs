@@ -40,6 +40,17 @@ pub enum UnpackError {
     Beyond(String),
 }
 
+impl UnpackError {
+    /// For `map_err`: of the entry at this path below the root.
+    fn at(path: &Path) -> impl Fn(io::Error) -> UnpackError {
+        let shown = |path: &Path| shown::line(&format!("/{}", path.display())).into_owned();
+        move |error| UnpackError::Entry {
+            path: shown(path),
+            error,
+        }
+    }
+}
+
 /// Reads a whole archive, and makes nothing.
 ///
 /// # Errors
@@ -64,13 +75,10 @@ pub(crate) fn unpack(archive: impl Read, tree: Option<&Tree>, limits: Limits) ->
         }
         let path = PathBuf::from(OsStr::from_bytes(&entry.path));
         let attributes = attributes(&entry);
-        let failed = |error| UnpackError::Entry {
-            path: shown::line(&format!("/{}", path.display())).into_owned(),
-            error,
-        };
+        let failed = UnpackError::at(&path);
         match (entry.kind, tree) {
             (Kind::File, tree) => {
-                let file = tree.map(|tree| tree.file(&path)).transpose().map_err(failed)?;
+                let file = tree.map(|tree| tree.file(&path)).transpose().map_err(&failed)?;
                 let mut content = Content {
                     file: file.as_ref(),
                     left: limits.bytes - unpacked.bytes,
@@ -83,24 +91,21 @@ pub(crate) fn unpack(archive: impl Read, tree: Option<&Tree>, limits: Limits) ->
                 })?;
                 unpacked.bytes = limits.bytes - content.left;
                 if let Some(file) = file {
-                    tree::settle(&file, &attributes).map_err(failed)?;
+                    tree::settle(&file, &attributes).map_err(&failed)?;
                 }
             }
             (_, None) => {}
             (Kind::Folder, Some(tree)) => {
-                tree.folder(&path).map_err(failed)?;
-                folders.push((path, attributes));
+                tree.folder(&path).map_err(&failed)?;
+                folders.push((path.clone(), attributes));
             }
-            (kind, Some(tree)) => other(tree, kind, &path, &entry, &attributes).map_err(failed)?,
+            (kind, Some(tree)) => other(tree, kind, &path, &entry, &attributes).map_err(&failed)?,
         }
     }
     // Another entry in a folder changes its time, and one that may not be written to takes none: so they come last, the inner ones first.
     for (path, attributes) in folders.iter().rev() {
         let ended = tree.map_or(Ok(()), |tree| tree.end_folder(path, attributes));
-        ended.map_err(|error| UnpackError::Entry {
-            path: shown::line(&format!("/{}", path.display())).into_owned(),
-            error,
-        })?;
+        ended.map_err(UnpackError::at(path))?;
     }
     let mut rest = reader.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(|error| UnpackError::Tar(TarError::Io(error)))?;

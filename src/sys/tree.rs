@@ -75,14 +75,10 @@ impl Tree {
             return Ok(());
         }
         let place = self.place(path)?;
-        match rustix::fs::mkdirat(&place.folder, place.name, Mode::RWXU) {
-            Err(Errno::EXIST) if place.is_folder() => Ok(()),
-            Err(Errno::EXIST) => {
-                place.clear()?;
-                Ok(rustix::fs::mkdirat(&place.folder, place.name, Mode::RWXU)?)
-            }
-            made => Ok(made?),
+        if place.is_folder() {
+            return Ok(());
         }
+        place.fresh(|| rustix::fs::mkdirat(&place.folder, place.name, Mode::RWXU))
     }
 
     /// Gives a folder its attributes. One whose name was taken by something else since keeps what it has.
