@@ -48,7 +48,7 @@ pub(crate) struct Piece {
     pub(crate) bytes: u64,
 }
 
-/// One entry. Its content follows, read by [`Reader::read`].
+/// One entry. Its content follows, read by [`super::Reader::read`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// From the root of the archive, without `.`, `..` or a slash before it; empty for the root itself.
