@@ -105,6 +105,10 @@ fn a_way_that_never_ends_is_an_item_and_a_machine_that_runs_waits_for_nothing() 
 struct Failed(std::sync::Mutex<Vec<String>>);
 
 impl Loader for Failed {
+    fn lost(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn idle_since(&self) -> Option<Duration> {
         Some(Duration::from_secs(3600))
     }

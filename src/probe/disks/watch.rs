@@ -21,6 +21,8 @@ const LOADING: &str = "drivers that are still to be loaded";
 pub trait Loader: Send + Sync + std::fmt::Debug {
     /// Since the last driver was loaded; nothing where one is still to be.
     fn idle_since(&self) -> Option<Duration>;
+    /// Time so far in which nothing could be loaded, because where drivers come from was away. No bound counts it.
+    fn lost(&self) -> Duration;
     /// Drivers that would bring disks and could not be loaded, each once.
     fn not_loaded(&self) -> Vec<String>;
 }
@@ -34,6 +36,8 @@ struct Handle {
     shared: Arc<Shared>,
     begun: Instant,
     bound: Duration,
+    /// What the loader had lost when this began.
+    lost_before: Duration,
     loader: Option<Arc<dyn Loader>>,
 }
 
@@ -57,6 +61,10 @@ struct State {
     disks: BTreeMap<String, Duration>,
 }
 
+fn lost(loader: Option<&dyn Loader>) -> Duration {
+    loader.map(Loader::lost).unwrap_or_default()
+}
+
 impl Watch {
     /// Starts watching. `root` is not to be one that records: it is read again and again. `loader`: who loads drivers, where that is not udev.
     pub fn start(root: Root, loader: Option<Arc<dyn Loader>>) -> Self {
@@ -68,6 +76,7 @@ impl Watch {
         let begun = Instant::now();
         let theirs = Arc::clone(&shared);
         let loads = loader.clone();
+        let lost_before = lost(loader.as_deref());
         let work = move || {
             let mut scanner = Scanner::new(root);
             let mut arrivals = Arrivals::new(bound);
@@ -82,7 +91,9 @@ impl Watch {
                     Some(idle) => idle,
                     None => scanner.since_boot(),
                 };
-                let discovery = arrivals.observe(begun.elapsed(), since_drivers, &snapshot);
+                let lost = lost(loads.as_deref()).saturating_sub(lost_before);
+                let elapsed = begun.elapsed().saturating_sub(lost);
+                let discovery = arrivals.observe(elapsed, since_drivers, &snapshot);
                 let mut state = theirs.state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.discovery = Some(discovery);
                 state.disks.clone_from(arrivals.disks());
@@ -99,15 +110,17 @@ impl Watch {
             shared,
             begun,
             bound,
+            lost_before,
             loader,
         }))
     }
 
     /// Waits until no more disks are expected, or until the bound. Tells which ways never said that they are done.
     pub fn wait(&self) -> Vec<Named> {
-        let until = self.0.begun + self.0.bound + SLACK;
         let mut state = self.0.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            let lost = lost(self.0.loader.as_deref()).saturating_sub(self.0.lost_before);
+            let until = self.0.begun + self.0.bound + SLACK + lost;
             if let Some(Discovery::Done { unfinished }) = &state.discovery {
                 return unfinished.clone();
             }
@@ -160,11 +173,18 @@ mod tests {
 
     /// Drivers for which this is set by hand.
     #[derive(Debug, Default)]
-    struct ByHand(Mutex<Option<Duration>>);
+    struct ByHand {
+        idle: Mutex<Option<Duration>>,
+        lost: Mutex<Duration>,
+    }
 
     impl Loader for ByHand {
         fn idle_since(&self) -> Option<Duration> {
-            *self.0.lock().unwrap()
+            *self.idle.lock().unwrap()
+        }
+
+        fn lost(&self) -> Duration {
+            *self.lost.lock().unwrap()
         }
 
         fn not_loaded(&self) -> Vec<String> {
@@ -180,7 +200,10 @@ mod tests {
         std::fs::write(dir.path().join("proc/uptime"), "86400.00 3.00\n").unwrap();
         let bound = Duration::from_secs(20);
         let looked = |idle: Option<Duration>| {
-            let loader = Arc::new(ByHand(Mutex::new(idle)));
+            let loader = Arc::new(ByHand {
+                idle: Mutex::new(idle),
+                ..ByHand::default()
+            });
             let watch = Watch::with_bound(Root::at(dir.path()), Some(Arc::clone(&loader) as _), bound);
             let until = Instant::now() + Duration::from_secs(10);
             while watch.0.shared.state.lock().unwrap().discovery.is_none() && Instant::now() < until {
@@ -199,7 +222,7 @@ mod tests {
             sentence.starts_with("disks of drivers that are still to be loaded, at most "),
             "{sentence}"
         );
-        *loader.0.lock().unwrap() = Some(Duration::ZERO);
+        *loader.idle.lock().unwrap() = Some(Duration::ZERO);
         assert_eq!(watch.wait(), Vec::new());
         // They hang: that is said.
         let hang = Arc::new(ByHand::default());
@@ -211,6 +234,25 @@ mod tests {
         let watch = Watch::with_bound(Root::at(dir.path()), None, bound);
         assert_eq!(watch.wait(), Vec::new());
         assert!(watch.elapsed() < Duration::from_secs(2), "{:?}", watch.elapsed());
+    }
+
+    /// What brings the drivers is away for longer than the bound: that is no reason to go on without disks.
+    #[test]
+    fn no_bound_counts_while_drivers_cannot_be_had() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::write(dir.path().join("proc/uptime"), "86400.00 3.00\n").unwrap();
+        let bound = Duration::from_millis(600);
+        let loader = Arc::new(ByHand::default());
+        let watch = Watch::with_bound(Root::at(dir.path()), Some(Arc::clone(&loader) as _), bound);
+        while watch.elapsed() < bound * 4 {
+            *loader.lost.lock().unwrap() = watch.elapsed();
+            assert!(!watch.is_done(), "after {:?}", watch.elapsed());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let unfinished = watch.wait();
+        assert_eq!(unfinished.len(), 1);
+        assert!(watch.elapsed() >= bound * 5 - PAUSE, "its whole time from then on");
     }
 
     #[test]

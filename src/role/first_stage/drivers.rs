@@ -80,6 +80,10 @@ struct State {
 }
 
 impl State {
+    fn lost(&self) -> Duration {
+        self.pack.as_ref().map(Pack::lost).unwrap_or_default()
+    }
+
     fn is_asked_for(&self, name: &String) -> bool {
         self.modules.contains_key(name)
             || self.busy.contains(name)
@@ -164,12 +168,14 @@ impl Drivers {
         self.0.want([name.to_owned()]);
     }
 
-    /// Waits until nothing is to be loaded or named and no device was spoken of for a moment; after `limit` gives what is not done.
+    /// Waits until nothing is to be loaded or named and no device was spoken of for a moment; after `limit` gives what is not done. Time in
+    /// which the master was away does not count: there is nothing to go on to without it.
     pub(crate) fn settled(&self, limit: Duration) -> Option<Vec<String>> {
-        let deadline = Instant::now() + limit;
+        let (began, lost_before) = (Instant::now(), self.lost());
         let mut state = self.0.lock();
         loop {
             let now = Instant::now();
+            let deadline = began + limit + state.lost().saturating_sub(lost_before);
             let named = !state.unnamed && !state.naming;
             let idle = state.queue.is_empty() && state.busy.is_empty() && named;
             let quiet = state.heard.is_some_and(|heard| now.duration_since(heard) >= QUIET);
@@ -216,6 +222,10 @@ impl fmt::Debug for Drivers {
 }
 
 impl Loader for Drivers {
+    fn lost(&self) -> Duration {
+        self.0.lock().lost()
+    }
+
     fn idle_since(&self) -> Option<Duration> {
         let state = self.0.lock();
         let idle = state.queue.is_empty() && state.busy.is_empty() && state.heard.is_some();
@@ -518,6 +528,37 @@ mod tests {
         assert_eq!(modalias(folder.path()).as_deref(), Some("auxiliary:mlx5_core.rdma"));
         std::fs::write(folder.path().join("modalias"), "pci:v00008086d\n").unwrap();
         assert_eq!(modalias(folder.path()).as_deref(), Some("pci:v00008086d"));
+    }
+
+    #[tokio::test]
+    async fn no_limit_counts_while_the_master_is_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = manifest(folder.path());
+        let pack = pack(&manifest);
+        let (done, waits) = std::sync::mpsc::channel::<()>();
+        let waits = Mutex::new(waits);
+        let load = move |_: &Module, _: Option<&Pack>| {
+            let _ = waits.lock().unwrap().recv();
+            Phase::Loaded
+        };
+        let drivers = Arc::new(Drivers::with(manifest, Box::new(load), Box::new(|| ())).unwrap());
+        drivers.go_on_with(pack.clone());
+        drivers.0.lock().heard = Some(Instant::now());
+        drivers.0.device("pci:v0001d1");
+        let limit = Duration::from_millis(300);
+        assert_eq!(
+            drivers.settled(limit),
+            Some(vec!["port".to_owned()]),
+            "it is there and does not load"
+        );
+        pack.away().failed(Instant::now());
+        let waiting = Arc::clone(&drivers);
+        let settled = tokio::task::spawn_blocking(move || waiting.settled(limit));
+        tokio::time::sleep(limit * 4).await;
+        assert!(!settled.is_finished());
+        pack.away().heard(Instant::now());
+        assert_eq!(settled.await.unwrap(), Some(vec!["port".to_owned()]));
+        drop(done);
     }
 
     /// As a second disk shelf may bring what the first had no use for.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
@@ -28,6 +28,8 @@ const TIME: Duration = Duration::from_secs(120);
 const TRIES: u32 = 5;
 /// A master that is not there is mentioned so often, whoever waits for it.
 const MENTION: Duration = Duration::from_secs(10);
+/// Longest pause before it is looked whether it is back: a machine without its drivers waits for nothing else.
+const BACK: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackError {
@@ -62,27 +64,69 @@ struct Tries {
 }
 
 impl Tries {
-    /// How long to wait before the next one, of which there is none where this is an error. `left`: the time that there is for it; without,
-    /// there is no end to it.
+    /// How long to wait before the next one, of which there is none where this is an error. `left`: the time that there is for it, of which a
+    /// master that is away or has no time takes none; without, there is no end to it.
     fn next(&mut self, trouble: Trouble, left: Option<Duration>, noise: f64) -> Result<Duration, PackError> {
-        let (wait, error) = match trouble {
+        match trouble {
             Trouble::Passes(failure, error) => {
                 let wait = failure.wait(self.passing, noise);
                 self.passing = self.passing.saturating_add(1);
-                (wait, error)
+                let is_away = matches!(error, PackError::Exchange(_, ClientError::Connect(..)));
+                Ok(if is_away { wait.min(BACK) } else { wait })
             }
             Trouble::Wrong(failure, error) => {
                 self.wrong += 1;
                 if failure == Failure::Permanent || self.wrong >= TRIES {
                     return Err(error);
                 }
-                (failure.wait(self.wrong, noise), error)
+                let wait = failure.wait(self.wrong, noise);
+                match left {
+                    Some(left) if wait >= left => Err(PackError::Late(Box::new(error))),
+                    _ => Ok(wait),
+                }
             }
-        };
-        match left {
-            Some(left) if wait >= left => Err(PackError::Late(Box::new(error))),
-            _ => Ok(wait),
         }
+    }
+}
+
+/// For how long nothing came from the master because it was away, or had no time. Whoever bounds a wait leaves that out: without
+/// its master a machine has nothing to go on to.
+#[derive(Debug, Default)]
+pub(super) struct Away {
+    /// Since when it is so now.
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Away {
+    /// A try that began then brought nothing, and may bring something later.
+    pub(super) fn failed(&mut self, began: Instant) {
+        self.since.get_or_insert(began);
+    }
+
+    /// The master spoke.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.before = self.lost(now);
+        self.since = None;
+    }
+
+    fn lost(&self, now: Instant) -> Duration {
+        let current = self.since.map(|since| now.saturating_duration_since(since));
+        self.before + current.unwrap_or_default()
+    }
+}
+
+/// A bound on a wait for the master, without the time in which it is away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    until: Instant,
+    lost: Duration,
+}
+
+impl Deadline {
+    fn left(self, lost: Duration, now: Instant) -> Duration {
+        let until = self.until + lost.saturating_sub(self.lost);
+        until.saturating_duration_since(now)
     }
 }
 
@@ -94,6 +138,7 @@ pub(crate) struct Pack {
     runtime: Handle,
     fetched_bytes: Arc<AtomicU64>,
     mentioned: Arc<Mutex<Instant>>,
+    away: Arc<Mutex<Away>>,
 }
 
 impl Pack {
@@ -105,6 +150,23 @@ impl Pack {
             runtime: Handle::current(),
             fetched_bytes: Arc::default(),
             mentioned: Arc::new(Mutex::new(Instant::now())),
+            away: Arc::default(),
+        }
+    }
+
+    pub(super) fn away(&self) -> MutexGuard<'_, Away> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time so far in which the master was away.
+    pub(crate) fn lost(&self) -> Duration {
+        self.away().lost(Instant::now())
+    }
+
+    fn deadline(&self, limit: Duration) -> Deadline {
+        Deadline {
+            until: Instant::now() + limit,
+            lost: self.lost(),
         }
     }
 
@@ -113,9 +175,9 @@ impl Pack {
         self.fetched_bytes.load(Ordering::Relaxed)
     }
 
-    /// All files and links of a group, in no more time than `limit`. Blocks.
+    /// All files and links of a group, in no more time than `limit` with a master that is there. Blocks.
     pub(crate) fn group(&self, name: &str, limit: Duration) -> Result<(), PackError> {
-        let until = Instant::now() + limit;
+        let until = self.deadline(limit);
         let group = self
             .manifest
             .group(name)
@@ -135,7 +197,7 @@ impl Pack {
 
     /// Puts a file of the manifest where it belongs, unless it is there. Blocks for as long as the master is not to be reached, where there is
     /// no end to the time that it may take.
-    pub(crate) fn have(&self, path: &str, until: Option<Instant>) -> Result<(), PackError> {
+    pub(crate) fn have(&self, path: &str, until: Option<Deadline>) -> Result<(), PackError> {
         if Path::new(path).exists() {
             return Ok(());
         }
@@ -145,9 +207,15 @@ impl Pack {
             .ok_or_else(|| PackError::Unknown(path.to_owned()))?;
         let mut tries = Tries::default();
         loop {
-            let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = || until.map(|until| until.left(self.lost(), Instant::now()));
             let time = left().map_or(TIME, |left| left.min(TIME));
-            let trouble = match self.runtime.block_on(self.ask(packed, time)) {
+            let began = Instant::now();
+            let asked = self.runtime.block_on(self.ask(packed, time));
+            match &asked {
+                Err(Trouble::Passes(..)) => self.away().failed(began),
+                _ => self.away().heard(Instant::now()),
+            }
+            let trouble = match asked {
                 Ok(bytes) => match unpack(&bytes, packed) {
                     Some(content) => return write(packed, &content).map_err(|error| written(path, &error)),
                     None => Trouble::Wrong(Failure::NO_ANSWER, PackError::Wrong(path.to_owned())),
@@ -334,8 +402,20 @@ mod tests {
             };
             let retry_after = after.map(Duration::from_secs);
             assert_eq!(failure, Failure::Transient { retry_after }, "{error}");
-            let again = || Trouble::Passes(failure, PackError::Unknown(String::new()));
-            assert_eq!(tried(again), (1000, Duration::from_secs(60)));
+            let again = || match answer {
+                Some(_) => Trouble::Passes(failure, PackError::Unknown(String::new())),
+                None => {
+                    let nobody = ClientError::Connect(([127, 0, 0, 1], 1).into(), String::new());
+                    Trouble::Passes(failure, PackError::Exchange(String::new(), nobody))
+                }
+            };
+            // One that is not there is looked for, one that has no time is left alone.
+            let longest = if answer.is_none() {
+                BACK
+            } else {
+                Duration::from_secs(60)
+            };
+            assert_eq!(tried(again), (1000, longest));
             let first = Tries::default().next(again(), None, 0.0).unwrap();
             assert_eq!(first, Duration::from_secs(after.unwrap_or(1)));
         }
@@ -362,13 +442,8 @@ mod tests {
 
     #[tokio::test]
     async fn programs_have_their_time_and_no_more() {
-        for (answer, why) in [
-            (None, "no connection to"),
-            (
-                Some("HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n12345"),
-                "broke off",
-            ),
-        ] {
+        let breaks_off = "HTTP/1.1 206 Partial Content\r\nContent-Length: 10\r\n\r\n12345";
+        for (answer, why) in [(Some(breaks_off), "broke off")] {
             let pack = pack(answer).await;
             let began = Instant::now();
             let done = tokio::task::spawn_blocking(move || pack.group("smartctl", Duration::from_millis(1500)));
@@ -383,5 +458,57 @@ mod tests {
             );
             assert!(said.contains(why), "{said}");
         }
+    }
+
+    #[test]
+    fn time_without_a_master_is_no_time() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let seconds = Duration::from_secs;
+        let mut away = Away::default();
+        assert_eq!(away.lost(at(50)), Duration::ZERO);
+        away.heard(at(10));
+        away.failed(at(20));
+        away.failed(at(25));
+        assert_eq!(away.lost(at(30)), seconds(10));
+        away.heard(at(80));
+        assert_eq!(away.lost(at(100)), seconds(60));
+        away.failed(at(100));
+        assert_eq!(away.lost(at(105)), seconds(65));
+        // A bound that was set while it was away already has its whole time from then on.
+        let deadline = Deadline {
+            until: at(130),
+            lost: seconds(60),
+        };
+        assert_eq!(deadline.left(seconds(60), at(100)), seconds(30));
+        assert_eq!(deadline.left(seconds(160), at(200)), seconds(30));
+        assert_eq!(deadline.left(seconds(160), at(240)), Duration::ZERO);
+    }
+
+    /// A master whose power was cut while a machine fetched from it.
+    #[tokio::test]
+    async fn a_master_that_comes_back_is_waited_for_beyond_every_limit() {
+        let pack = pack(None).await;
+        let waits = pack.clone();
+        let limit = Duration::from_millis(300);
+        let group = tokio::task::spawn_blocking(move || waits.group("smartctl", limit));
+        tokio::time::sleep(limit * 4).await;
+        assert!(!group.is_finished(), "it did not wait");
+        assert!(pack.lost() >= limit, "{:?}", pack.lost());
+        let listener = TcpListener::bind(pack.master).await.unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let gone = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(gone.as_bytes()).await;
+        });
+        let done = tokio::time::timeout(BACK * 2, group)
+            .await
+            .expect("it is not asked again");
+        let said = done.unwrap().unwrap_err().to_string();
+        assert_eq!(said, "/nowhere/of/recon/x.ko: the master answered 404 Not Found");
+        let lost = pack.lost();
+        tokio::time::sleep(limit).await;
+        assert_eq!(pack.lost(), lost, "it is back");
     }
 }

@@ -263,7 +263,7 @@ def bond(site: BootImages) -> float | None:
 # Each of the first three loads the whole live image, which takes minutes here.
 SCENARIOS: list[Scenario[BootImages]] = [
     Scenario("boot-image-secure", "the image of target bootloader with Secure Boot: a changed kernel is refused, the live image runs and uploads",
-             secure, ("boot-image-secure",)),
+             secure, ("boot-image-secure",), long=True),
     Scenario("boot-image-uefi", "the same by UEFI, from a web server that cuts every connection", uefi, ("boot-image-uefi",),
              long=True),
     Scenario("boot-image-bios", "the same by BIOS", bios, ("boot-image-bios",), long=True),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 
 from . import collect, gpt, stick
 from .environment import Environment
@@ -23,6 +24,10 @@ _KINDS = {"early-1": "uefi", "early-2": "bios", "late": "uefi"}
 # iPXE has fetched everything (under UEFI its console is the serial line), or a later line is there already: the kernel itself is
 # started with `quiet`.
 _ON_ITS_WAY = re.compile(r"/(initrd|first/\S+\.img)\b.*\bok$|Linux version |peer of ")
+
+_WAITS = re.compile(r"waiting for the master")
+# With the boot of a master, more than a minute.
+_AWAY = 20.0
 
 
 class Outage(Environment):
@@ -89,7 +94,12 @@ def power_cut(outage: Outage) -> None:
 def waiting_peer(outage: Outage) -> None:
     if outage.master.machine.running:
         raise LabError("the master was not cut off before: power-cut has to run first")
-    expect(outage.late["late"].machine.running, "no peer is waiting for the master")
+    late = outage.late["late"].machine
+    expect(late.running, "no peer is waiting for the master")
+    line = late.console.wait_for(_WAITS, time.monotonic() + outage.lab.seconds(60))
+    expect(line is not None, f"the peer does not say that it waits:\n{late.console.tail()}")
+    # Longer than it waits for drivers of a master that is there.
+    time.sleep(_AWAY)
     outage.master.boot()
     outage.late.wait_stored_and_off("late", 300.0)
 
