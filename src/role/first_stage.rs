@@ -7,6 +7,7 @@
 //! (`drivers.rs`).
 
 mod drivers;
+mod of_disks;
 mod pack;
 mod watchdog;
 

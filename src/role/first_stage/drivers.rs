@@ -17,6 +17,7 @@ use crate::role::ports;
 use crate::sys::kmodule;
 use crate::sys::uevent::{Heard, Uevents};
 
+use super::of_disks::brings_disks;
 use super::pack::Pack;
 
 /// Drivers that start at once. Most wait for their device, some for many seconds.
@@ -32,19 +33,6 @@ const MAX_DEPTH: usize = 40;
 const MAX_FOLDERS: usize = 1_000_000;
 /// SCSI devices are asked through it, and nothing says so (udev loads it by a rule).
 const SCSI_GENERIC: &str = "sg";
-/// Where drivers lie that bring disks, below the kernel's folder `drivers`.
-const OF_DISKS: [&str; 10] = [
-    "ata/",
-    "block/",
-    "message/",
-    "mmc/",
-    "nvdimm/",
-    "nvme/",
-    "pci/controller/",
-    "scsi/",
-    "usb/host/",
-    "usb/storage/",
-];
 /// What people read of ports that wait for their names.
 const NAMING: &str = "names of ports";
 
@@ -459,12 +447,6 @@ fn lacks(module: &Module) -> bool {
     paths.any(|path| !Path::new(path).exists())
 }
 
-/// Whether a module of this path is on the way to disks.
-fn brings_disks(path: &str) -> bool {
-    let below = path.split_once("/kernel/drivers/").map_or("", |(_, below)| below);
-    OF_DISKS.iter().any(|folder| below.starts_with(folder))
-}
-
 /// Fetches what is missing of a module, and loads it.
 fn load(module: &Module, pack: Option<&Pack>) -> Phase {
     if let Some(pack) = pack {
@@ -783,7 +765,5 @@ mod tests {
         still(&drivers);
         assert!(drivers.idle_since().is_some());
         assert_eq!(drivers.not_loaded(), ["disk"]);
-        assert!(brings_disks("/usr/lib/modules/6/kernel/drivers/pci/controller/vmd.ko"));
-        assert!(!brings_disks("/usr/lib/modules/6/kernel/drivers/pci/pci-stub.ko"));
     }
 }
