@@ -96,18 +96,22 @@ pub(super) struct Away {
     /// Since when it is so now.
     since: Option<Instant>,
     before: Duration,
+    /// When it last spoke: of several who ask at once, one may hear it while another's try still runs. No moment counts twice.
+    heard: Option<Instant>,
 }
 
 impl Away {
     /// A try that began then brought nothing, and may bring something later.
     pub(super) fn failed(&mut self, began: Instant) {
-        self.since.get_or_insert(began);
+        self.since
+            .get_or_insert(self.heard.map_or(began, |heard| heard.max(began)));
     }
 
     /// The master spoke.
     pub(super) fn heard(&mut self, now: Instant) {
         self.before = self.lost(now);
         self.since = None;
+        self.heard = Some(now);
     }
 
     fn lost(&self, now: Instant) -> Duration {
@@ -475,6 +479,10 @@ mod tests {
         assert_eq!(away.lost(at(100)), seconds(60));
         away.failed(at(100));
         assert_eq!(away.lost(at(105)), seconds(65));
+        // Another one's try, which began before that.
+        away.heard(at(106));
+        away.failed(at(104));
+        assert_eq!(away.lost(at(107)), seconds(67));
         // A bound that was set while it was away already has its whole time from then on.
         let deadline = Deadline {
             until: at(130),
