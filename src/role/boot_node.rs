@@ -27,7 +27,6 @@ use crate::role::boot_from::asked::Config;
 use crate::role::boot_from::assisted::{Assisted, Token};
 use crate::role::boot_from::run::{self, Ended, KernelRefuses, READING};
 use crate::role::first_stage;
-use crate::sys::console::drain;
 use crate::sys::{clock, power};
 
 use uplink::Uplink;
@@ -217,7 +216,6 @@ async fn give_up(on_failure: OnFailure) -> anyhow::Result<()> {
     match on_failure {
         OnFailure::Poweroff => {
             tokio::time::sleep(READING).await;
-            drain();
             power::off().await.context("switching this machine off")
         }
         OnFailure::Retry | OnFailure::Reboot => run::restart_after(READING).await,

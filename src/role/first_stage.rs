@@ -25,7 +25,6 @@ use crate::model::MacAddr;
 use crate::model::console::console;
 use crate::probe::disks::watch::Loader;
 use crate::role::peer::network::{PortAddress, bring_up};
-use crate::sys::console::drain;
 use crate::sys::netif::{self, Netlink};
 use crate::sys::watchdog::SOFTWARE;
 use crate::sys::{file, init, power};
@@ -206,7 +205,6 @@ async fn expect_port(mac: Option<MacAddr>) -> anyhow::Result<bool> {
         }
         if began.elapsed() > PORT_LIMIT {
             console!("no driver for the port that this machine booted from: starting again");
-            drain();
             power::restart()?;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

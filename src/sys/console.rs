@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::clock;
+use super::{checked, clock};
 use crate::model::shown;
 
 /// Lines that wait for a console; at 115,200 bit/s it takes two seconds to write so many. Further ones are left out, and it is
@@ -24,14 +25,22 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 static LINES: LazyLock<Lines> = LazyLock::new(|| {
     let consoles = consoles();
     // Consoles that cannot be written are passed over: words must never stop the work.
-    Lines::start(move |line| {
+    let each = move |work: &dyn Fn(&mut File)| {
         for console in &consoles {
-            if let Ok(mut console) = open(console) {
-                console.write_all(line.as_bytes()).ok();
-            }
+            open(console).as_mut().map(work).ok();
         }
+    };
+    Lines::start(move |said| match said {
+        Said::Line(line) => each(&|console| drop(console.write_all(line.as_bytes()))),
+        Said::All => each(&|console| drop(sent(console))),
     })
 });
+
+/// Waits until a console has sent what was written to it: the kernel holds up to a page of it back for a serial port (tcdrain(3)).
+fn sent(console: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and no pointer is handed over.
+    checked(unsafe { libc::tcdrain(console.as_raw_fd()) }).map(drop)
+}
 
 /// Not as the controlling terminal: a program that leads its session would get one, and its signals.
 fn open(console: &Path) -> io::Result<File> {
@@ -54,7 +63,7 @@ pub(crate) fn print(text: &str) {
     LINES.push(as_drawn(clock::run_time().seconds(), text));
 }
 
-/// Waits, for a while, until what was printed is written. For the program's end.
+/// Waits, for a while, until what was printed is on the consoles. For the program's end, and the machine's.
 pub(crate) fn drain() {
     // A program that printed nothing starts no thread for it.
     if let Some(lines) = LazyLock::get(&LINES) {
@@ -79,22 +88,32 @@ enum Message {
     Drain(SyncSender<()>),
 }
 
+/// What the writer of the consoles is to do.
+enum Said<'a> {
+    Line(&'a str),
+    /// That was all for now: nobody may hold anything back.
+    All,
+}
+
 impl Lines {
     /// Without a thread the lines are left out; they are in the log.
-    fn start(write: impl Fn(&str) + Send + 'static) -> Self {
+    fn start(write: impl Fn(Said<'_>) + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::sync_channel(MAX_WAITING);
         let left_out = Arc::new(AtomicU64::new(0));
         let missing = Arc::clone(&left_out);
         let run = move || {
             for message in receiver {
                 match message {
-                    Message::Line(line) => write(&line),
-                    Message::Drain(done) => drop(done.try_send(())),
+                    Message::Line(line) => write(Said::Line(&line)),
+                    Message::Drain(done) => {
+                        write(Said::All);
+                        done.try_send(()).ok();
+                    }
                 }
                 let some = missing.swap(0, Ordering::Relaxed);
                 if some > 0 {
                     let text = format!("{some} lines are left out; they are in the log");
-                    write(&as_drawn(clock::run_time().seconds(), &text));
+                    write(Said::Line(&as_drawn(clock::run_time().seconds(), &text)));
                 }
             }
         };
@@ -138,9 +157,11 @@ mod tests {
     fn a_stopped_console_stops_nobody_and_says_what_it_missed() {
         let (go_on, stopped) = mpsc::channel::<()>();
         let (written, wrote) = mpsc::channel();
-        let lines = Lines::start(move |line| {
-            written.send(line.to_owned()).ok();
-            stopped.recv().ok();
+        let lines = Lines::start(move |said| {
+            if let Said::Line(line) = said {
+                written.send(line.to_owned()).ok();
+                stopped.recv().ok();
+            }
         });
         lines.push("first".to_owned());
         assert_eq!(wrote.recv().unwrap(), "first");
@@ -159,5 +180,21 @@ mod tests {
         let waited: Vec<String> = (0..MAX_WAITING).map(|number| number.to_string()).collect();
         assert_eq!(rest, waited, "all that waited, in their order");
         assert!(note[0].contains("7 lines are left out"), "{note:?}");
+    }
+
+    #[test]
+    fn what_was_said_is_sent_before_the_end() {
+        let (written, wrote) = mpsc::channel();
+        let lines = Lines::start(move |said| {
+            written
+                .send(match said {
+                    Said::Line(line) => line.to_owned(),
+                    Said::All => "sent".to_owned(),
+                })
+                .ok();
+        });
+        lines.push("starting it".to_owned());
+        lines.drain(Duration::from_secs(60));
+        assert_eq!(wrote.try_iter().collect::<Vec<_>>(), ["starting it", "sent"]);
     }
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::cmd::{self, CmdError};
 use super::program::Program;
-use super::{checked, watchdog};
+use super::{checked, power};
 
 /// A folder that is there where systemd runs (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
@@ -96,13 +96,9 @@ pub(crate) async fn start() -> io::Result<()> {
     if is_handed_over(asked.await.map_err(io::Error::other)?)? {
         return Ok(());
     }
-    // The next kernel may know nothing of it.
-    watchdog::stop();
-    // SAFETY: sync and reboot take no pointers.
-    unsafe {
-        libc::sync();
-        checked(libc::reboot(libc::LINUX_REBOOT_CMD_KEXEC)).map(drop)
-    }
+    power::leave();
+    // SAFETY: no pointers are handed over.
+    checked(unsafe { libc::reboot(libc::LINUX_REBOOT_CMD_KEXEC) }).map(drop)
 }
 
 /// What systemd said, where there is one.

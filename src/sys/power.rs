@@ -4,7 +4,7 @@ use std::io;
 use std::process::Command;
 
 use super::program::Program;
-use super::{checked, watchdog};
+use super::{checked, console, watchdog};
 
 /// Asks systemd to power the machine off; where no systemd answers, tells the kernel, after writing out what is cached.
 /// Returns only on failure or when the request was handed over.
@@ -17,12 +17,9 @@ pub(crate) async fn off() -> io::Result<()> {
 
 /// Writes out what is cached and powers the machine off.
 pub(crate) fn off_at_once() -> io::Result<()> {
-    watchdog::stop();
-    // SAFETY: sync and reboot take no pointers.
-    unsafe {
-        libc::sync();
-        checked(libc::reboot(libc::RB_POWER_OFF)).map(drop)
-    }
+    leave();
+    // SAFETY: no pointers are handed over.
+    checked(unsafe { libc::reboot(libc::RB_POWER_OFF) }).map(drop)
 }
 
 /// Asks systemd to start the machine again; where no systemd answers, does so itself. Returns only on failure or when the request was handed
@@ -42,12 +39,18 @@ async fn is_done(program: Command, words: [&str; 2]) -> bool {
 
 /// Writes out what is cached and restarts the machine.
 pub(crate) fn restart() -> io::Result<()> {
-    watchdog::stop();
+    leave();
     // SAFETY: no pointers are handed over.
-    unsafe {
-        libc::sync();
-        checked(libc::reboot(libc::RB_AUTOBOOT)).map(drop)
-    }
+    checked(unsafe { libc::reboot(libc::RB_AUTOBOOT) }).map(drop)
+}
+
+/// What comes before this kernel ends: what was said is on the consoles, what is cached is on the disks, and no watchdog is left to whoever
+/// comes next, who may know nothing of it.
+pub(super) fn leave() {
+    watchdog::stop();
+    console::drain();
+    // SAFETY: takes no pointer.
+    unsafe { libc::sync() };
 }
 
 /// From here on Ctrl-Alt-Del is a signal to process 1 and no longer an immediate restart (reboot(2)).

@@ -18,7 +18,6 @@ use crate::model::console::console;
 use crate::model::start_report::StartedFile;
 use crate::service::fetch::client::Patience;
 use crate::stick::medium;
-use crate::sys::console::drain;
 use crate::sys::{kexec, power};
 
 /// Before the same kernel is fetched once more.
@@ -115,7 +114,6 @@ async fn start_again(config: &Config, way: &Way) -> anyhow::Result<Ended> {
 /// Starts this machine again, once somebody had the time to read why.
 pub(crate) async fn restart_after(time: Duration) -> anyhow::Result<()> {
     tokio::time::sleep(time).await;
-    drain();
     power::reboot().await.context("starting this machine again")
 }
 
