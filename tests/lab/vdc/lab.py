@@ -76,12 +76,13 @@ class Lab(Resource):
         self.switch = self._stack.enter_context(Switch(self.namespace))
 
     def restart_stuck(self, machine: Machine) -> None:
-        """Powers a guest off and on, once, after QEMU has lost its timer interrupt; the report says so."""
-        if machine.lost_its_timer and machine.spec.name not in self._restarted:
+        """Powers a guest off and on, once, after a fault of the emulation; the report says so."""
+        fault = machine.emulator_fault
+        if fault is not None and machine.spec.name not in self._restarted:
             self._restarted.add(machine.spec.name)
             machine.kill()
             machine.start()
-            self.report.line(f"{machine.spec.name}: QEMU lost a timer interrupt, the guest sleeps: powered off and on again")
+            self.report.line(f"{machine.spec.name}: {fault}: powered off and on again")
 
     def machine(self, spec: Spec) -> Machine:
         """A guest on this network."""

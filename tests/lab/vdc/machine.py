@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -226,10 +227,32 @@ class Machine:
         return self._process is not None and self._process.poll() is None
 
     @property
-    def lost_its_timer(self) -> bool:
-        """True if the guest's kernel reports that a processor sleeps for ever: QEMU's emulation now and then loses an interrupt of
-        its timer (seen with QEMU 10.0, and known elsewhere). Nothing in the guest can mend that."""
-        return self.running and self._console is not None and self._console.find(_LOST_TIMER) is not None
+    def ended(self) -> str | None:
+        """How QEMU ended, once all is read that the guest printed; None while it runs."""
+        if self.running:
+            return None
+        if self._process is None:
+            return "its power was cut from here"
+        if self._console is not None:
+            self._console.join(3.0)
+        said = self._qemu_said() or "nothing"
+        return f"QEMU's exit code {self._process.returncode}, {self.off_reason or 'not shut down by the guest'}; QEMU said {said}"
+
+    @property
+    def emulator_fault(self) -> str | None:
+        """What the emulation did to the guest that nothing in the guest can mend, if it did. The guest's kernel reports that a processor
+        sleeps for ever: QEMU now and then loses an interrupt of its timer (seen with QEMU 10.0, and known elsewhere). Or QEMU crashed."""
+        if self._process is None or self._console is None:
+            return None
+        if self.running:
+            return "QEMU lost a timer interrupt, the guest sleeps" if self._console.find(_LOST_TIMER) is not None else None
+        if self._process.returncode >= 0:
+            return None
+        return f"QEMU ended by {signal.Signals(-self._process.returncode).name}, its words: {self._qemu_said() or 'none'}"
+
+    def _qemu_said(self) -> str:
+        """The end of what QEMU itself wrote."""
+        return (self.folder / f"{self.spec.name}.qemu.log").read_text(errors="replace").strip()[-600:]
 
     def press_power_button(self) -> None:
         self.qmp.command("system_powerdown")

@@ -51,11 +51,30 @@ class PeerGroup:
             busy.append(peer)
 
     def wait(self, name: str, what: str, look: Callable[[Peer], bool | None], seconds: float) -> None:
-        """Waits for something about one peer while the others go on. The clock of a queued peer does not run yet."""
+        """Waits for something about one peer while the others go on. The clock of a queued peer does not run yet; one that ended
+        without it is not waited for."""
         peer = self._peers[name]
         while peer in self._queue:
             self._step(lambda: None if peer in self._queue else True, self.master.lab.seconds(600.0), f"a place for {name}")
-        self._step(lambda: look(peer), self.master.lab.seconds(seconds), f"{name} {what}")
+
+        ended: str | None = None
+
+        def ask() -> bool | None:
+            nonlocal ended
+            found = look(peer)
+            # It was off before the master was asked for the last time.
+            if found is None and ended is not None and not peer.machine.running:
+                raise LabError(f"{name} {what}: it ended before: {ended}")
+            ended = peer.machine.ended
+            return found
+
+        try:
+            self._step(ask, self.master.lab.seconds(seconds), f"{name} {what}")
+        except LabError as error:
+            entry = self.progress.entries.get(name)
+            at = "never seen by the master" if entry is None else f"at {entry.get('stage')}"
+            tail = peer.machine.console.tail() if peer.machine.started_at else ""
+            raise LabError(f"{error}; {at}; its last console lines:\n{tail}") from error
 
     def _step(self, look: Callable[[], bool | None], seconds: float, what: str) -> None:
         def ask() -> bool | None:
@@ -70,34 +89,12 @@ class PeerGroup:
 
     def wait_stored(self, name: str, seconds: float = 240.0) -> None:
         """Waits until the master says that a peer's upload is durable."""
-
-        def look(peer: Peer) -> bool | None:
-            entry = self.progress.entries.get(name)
-            if api.reached(entry, "stored"):
-                return True
-            if not peer.machine.running:
-                raise LabError(f"{name} ended before its upload was stored:\n{peer.machine.console.tail()}")
-            return None
-
-        try:
-            self.wait(name, "stored", look, seconds)
-        except LabError as error:
-            entry = self.progress.entries.get(name)
-            at = "never seen by the master" if entry is None else f"at {entry.get('stage')}"
-            tail = self._peers[name].machine.console.tail() if self._peers[name].machine.started_at else ""
-            raise LabError(f"{error}; {at}; its last console lines:\n{tail}") from error
+        self.wait(name, "stored", lambda _: True if api.reached(self.progress.entries.get(name), "stored") else None, seconds)
 
     def wait_off(self, name: str, seconds: float = 60.0) -> None:
         """Waits until a peer cut its own power, as its policy says."""
         peer = self._peers[name]
-
-        def look(_: Peer) -> bool | None:
-            return True if not peer.machine.running else None
-
-        try:
-            self.wait(name, "off", look, seconds)
-        except LabError as error:
-            raise LabError(f"{error}, though its policy says off; last console lines:\n{peer.machine.console.tail()}") from error
+        self.wait(name, "off, as its policy says", lambda _: True if not peer.machine.running else None, seconds)
         peer.must_be_off(10.0)
 
     def wait_stored_and_off(self, name: str, seconds: float = 240.0, off_seconds: float = 60.0) -> float | None:
