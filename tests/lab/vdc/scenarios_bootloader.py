@@ -268,7 +268,7 @@ SCENARIOS: list[Scenario[BootImages]] = [
              long=True),
     Scenario("boot-image-bios", "the same by BIOS", bios, ("boot-image-bios",), long=True),
     Scenario("boot-image-master", "an image on which nothing is set: it asks the master on its network, and becomes its peer", from_master,
-             ("boot-image-master",)),
+             ("boot-image-master",), long=True),
     Scenario("boot-image-bond", "two ports as one in a VLAN, one cable pulled on the way: it asks the master, and becomes its peer", bond,
              ("boot-image-bond",)),
     Scenario("boot-image-no-kexec", "a kernel that refuses kexec: said, and the machine starts again", no_kexec, ("boot-image-no-kexec",)),

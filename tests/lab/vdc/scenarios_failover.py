@@ -80,6 +80,6 @@ def takeover(sticks: TwoSticks) -> float | None:
 
 
 SCENARIOS: list[Scenario[TwoSticks]] = [
-    Scenario("second-follows", "a second stick's machine becomes a peer of the first", second_follows),
-    Scenario("takeover", "the first one's power is cut: the second serves", takeover),
+    Scenario("second-follows", "a second stick's machine becomes a peer of the first", second_follows, long=True),
+    Scenario("takeover", "the first one's power is cut: the second serves", takeover, long=True),
 ]

@@ -291,7 +291,7 @@ SCENARIOS: list[Scenario[FirstStage]] = [
     Scenario("first-stage-256", "256 MiB by UEFI and BIOS: stored, off, disks as before, few bytes", small_memory,
              ("small-stage-uefi", "small-stage-bios")),
     Scenario("port-models", "e1000e, rtl8139, vmxnet3 as boot ports: each gets its own driver and no other",
-             functools.partial(_models, models=MODELS), tuple(MODELS)),
+             functools.partial(_models, models=MODELS), tuple(MODELS), long=True),
     Scenario("port-models-rare", "ne2k_pci as boot port", functools.partial(_models, models=RARE_MODELS), tuple(RARE_MODELS), long=True),
     Scenario("dark-port-first", "two ports, the first without cable: the second is found", dark_port, ("dark",)),
     Scenario("late-driver", "a disk behind each of 11 kinds of adapters, whose drivers come from the master: found, read-only", late_drivers,

@@ -169,8 +169,8 @@ def foreign_goes(site: ForeignDhcp) -> float | None:
 
 
 FOREIGN_PRESENT: list[Scenario[ForeignDhcp]] = [
-    Scenario("proxied-uefi", "beside a foreign DHCP server: a UEFI peer boots by proxyDHCP, is stored, off", proxied_uefi),
-    Scenario("proxied-bios", "the same with BIOS and iPXE; the master never gave an address", proxied_bios),
+    Scenario("proxied-uefi", "beside a foreign DHCP server: a UEFI peer boots by proxyDHCP, is stored, off", proxied_uefi, long=True),
+    Scenario("proxied-bios", "the same with BIOS and iPXE; the master never gave an address", proxied_bios, long=True),
 ]
 # Without machines that boot, ring 2 does the same.
 FOREIGN_COMES_AND_GOES: list[Scenario[ForeignDhcp]] = [

@@ -41,5 +41,5 @@ def full_stick(site: FullStick) -> None:
 
 
 SCENARIOS: list[Scenario[FullStick]] = [
-    Scenario("full-stick", "stick without room: works from memory, says so, offers the tarball", full_stick, ["guest"]),
+    Scenario("full-stick", "stick without room: works from memory, says so, offers the tarball", full_stick, ["guest"], long=True),
 ]

@@ -121,6 +121,6 @@ def late_unharmed(site: HotplugSite) -> None:
 
 
 SCENARIOS: list[Scenario[HotplugSite]] = [
-    Scenario("late-disks", "disks plugged in 2, 10 and 25 s after a peer's start are stored, late ones named", late_disks),
-    Scenario("late-unharmed", "they were read-only before anything looked at them", late_unharmed),
+    Scenario("late-disks", "disks plugged in 2, 10 and 25 s after a peer's start are stored, late ones named", late_disks, long=True),
+    Scenario("late-unharmed", "they were read-only before anything looked at them", late_unharmed, long=True),
 ]

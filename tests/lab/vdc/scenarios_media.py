@@ -69,6 +69,7 @@ def image_inside(site: Media) -> None:
 
 
 SCENARIOS: list[Scenario[Media]] = [
-    Scenario("two-media", "with two sticks in one machine neither is written to, and the screen says so", two_sticks_one_machine),
+    Scenario("two-media", "with two sticks in one machine neither is written to, and the screen says so", two_sticks_one_machine,
+             long=True),
     Scenario("image-inside", "a disk of the machine that carries the image is left alone beside the stick", image_inside, long=True),
 ]
