@@ -50,16 +50,21 @@ gather_boot_files() {
         echo "error: no such file in $ISO: a grub.cfg below /EFI, which tells where its GRUB looks"
         return 1
     }
-    if [ -n "$SETTINGS" ]; then
-        cp "$SETTINGS" "$dir/tree/recon.txt"
-    else
-        # Editors of old Windows show other lines as one.
-        sed 's/$/\r/' "$TOP/src/config/boot.toml" >"$dir/tree/recon.txt"
-    fi
-    [ -z "$CA" ] || cp "$CA" "$dir/tree/ca.pem"
+    put_settings "$dir/tree"
     find "$dir/tree" -type f -exec chmod 644 {} +
     find "$dir/tree" -exec touch --date "@$STAGE_TIME" {} +
     find "$dir/tree" -type f -printf '%10s %P\n' | sort -k 2
+}
+
+# put_settings DIR: what a person gave, or the commented example.
+put_settings() {
+    if [ -n "$SETTINGS" ]; then
+        cp "$SETTINGS" "$1/recon.txt"
+    else
+        # Editors of old Windows show other lines as one.
+        sed 's/$/\r/' "$TOP/src/config/boot.toml" >"$1/recon.txt"
+    fi
+    [ -z "$CA" ] || cp "$CA" "$1/ca.pem"
 }
 
 # boot_menu OPTIONS: the menu of all firmwares. What a person put beside the boot files goes to the first stage as files in its
@@ -303,23 +308,29 @@ boot_image_of() {
     mv "$2.new" "$2"
 }
 
-# read_boot_settings DIR: what a machine makes of --settings and --ca, in DIR/said; they lie in DIR as on the image, with nothing else, and
+# read_boot_settings DIR: what a machine makes of --settings and --ca, in DIR.said; they lie in DIR as on the image, with nothing else, and
 # not longer than this takes. For a shell of its own (`step`), whose end it minds.
 read_boot_settings() {
-    rm -rf "$1"
+    local said code=0
+    rm -rf "$1" "$1.said"
     mkdir -m 700 "$1"
     # shellcheck disable=SC2064 # the folder of now
-    trap "rm -f $(printf '%q/recon.txt %q/ca.pem' "$1" "$1")" EXIT
-    cp "$SETTINGS" "$1/recon.txt"
-    [ -z "$CA" ] || cp "$CA" "$1/ca.pem"
-    "$RECON" settings --boot "$1/recon.txt" | tee "$1/said"
+    trap "rm -rf $(printf '%q' "$1")" EXIT
+    put_settings "$1"
+    said=$("$RECON" settings --boot "$1/recon.txt" 2>&1) || code=$?
+    # By the names that the person knows.
+    said=${said//"$1/recon.txt"/$SETTINGS}
+    said=${said//"$1/ca.pem"/$CA}
+    printf '%s\n' "$said"
+    [ "$code" -eq 0 ] || return "$code"
+    printf '%s\n' "$said" >"$1.said"
 }
 
 # check_boot_settings DIR: the same, where what is still missing is for the person to know.
 check_boot_settings() {
-    step "reading $SETTINGS as a machine would" read_boot_settings "$1"
-    sed -n 's/^missing *//p' "$1/said" | while read -r what; do say "still missing on the image: $what"; done
-    rm -rf "$1"
+    step "reading ${SETTINGS:-$CA} as a machine would" read_boot_settings "$1"
+    sed -n 's/^missing *//p' "$1.said" | while read -r what; do say "still missing on the image: $what"; done
+    rm -f "$1.said"
 }
 
 # need_boot_file OPTION FILE: what --settings and --ca name is refused here rather than by a machine that does not boot.

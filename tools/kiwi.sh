@@ -107,7 +107,7 @@ build_iso() {
     esac
     step "building the recon binary" build_binary
     # What no machine would understand, before minutes of building.
-    [ -z "$SETTINGS" ] || check_boot_settings "$dir/settings"
+    [ -z "$SETTINGS$CA" ] || check_boot_settings "$dir/settings"
     step "staging description, overlay, units and binary" make_stage "$recipe" "$dir/stage"
     root_key=$({ stage_key "$dir/stage"; sha256sum <"$TOP/tools/kiwi-requirements.txt"; source_question "$recipe"; printf '%s\n' "${repos[@]}"; } | sha256sum)
     iso_key=$({ echo "$root_key"; sha256sum <"$RECON"; first_stage_sources | xargs --delimiter='\n' cat; } | sha256sum)

@@ -1,5 +1,6 @@
 //! Where the boot script is, and what it is asked with: certificates, a proxy, headers and tokens, each from where the settings say.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -49,11 +50,7 @@ fn client_in(config: &Config, patience: Patience, variables: impl Fn(&str) -> Op
     let bundle = BUNDLES
         .into_iter()
         .find_map(|path| small_file(path.as_ref(), MAX_FILE_BYTES).ok().flatten());
-    let mut given = Vec::new();
-    for path in &config.authorities {
-        let name = path.display().to_string();
-        given.push((name.clone(), file(&name)?));
-    }
+    let given = authorities(config.authorities.iter().map(AsRef::as_ref))?;
     let bundle = bundle.unwrap_or_default();
     let bundle = Some(&bundle[..]).filter(|_| !config.is_only_authorities);
     let tls = tls::config(bundle, &given).map_err(|why| anyhow!(why))?;
@@ -66,6 +63,22 @@ fn client_in(config: &Config, patience: Patience, variables: impl Fn(&str) -> Op
         patience,
     };
     Ok((target, Arc::new(client)))
+}
+
+/// Files of certificates, with their names.
+fn authorities<'a>(paths: impl IntoIterator<Item = &'a Path>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let read = |path: &Path| {
+        let name = path.display().to_string();
+        file(&name).map(|pem| (name, pem))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// Looks whether a file of certificates can be understood.
+pub(crate) fn check_authorities(path: &Path) -> anyhow::Result<()> {
+    tls::config(None, &authorities([path])?)
+        .map(drop)
+        .map_err(|why| anyhow!(why))
 }
 
 /// Looks whether all of it can be understood, and asks nobody. A token that is not there yet is no fault.

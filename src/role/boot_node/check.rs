@@ -47,6 +47,10 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
             "what the hypervisor, the firmware, a DHCP server or a recon master names: no url stands here",
         ),
     }
+    // Whoever names what to start, its https goes by them.
+    if beside.authorities.exists() {
+        way::check_authorities(&beside.authorities)?;
+    }
     if file.boot.method == Some(BootMethod::Reboot) {
         line("by", "starting the machine again, in the order of its firmware");
     }
@@ -161,7 +165,15 @@ mod tests {
             let why = format!("{:#}", of(text, &[]).expect_err(text));
             assert!(why.contains(words) && why.contains("recon.txt: "), "{text}: {why}");
         }
-        let why = of("[boot]\nurl = \"http://a/\"", &[("ca.pem", "nothing")]).unwrap_err();
-        assert!(format!("{why:#}").contains("has no certificates"), "{why:#}");
+        let damaged = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
+        for text in ["[boot]\nurl = \"http://a/\"", "#[boot]\n"] {
+            for (pem, words) in [
+                ("nothing", "has no certificates"),
+                (damaged, "certificate number 1 in it is damaged"),
+            ] {
+                let why = of(text, &[("ca.pem", pem)]).unwrap_err();
+                assert!(format!("{why:#}").contains(words), "{text}: {why:#}");
+            }
+        }
     }
 }

@@ -24,8 +24,11 @@ pub(crate) fn config(bundle: Option<&[u8]>, given: &[(String, Vec<u8>)]) -> Resu
         if read.is_empty() {
             return Err(wrong("no line says BEGIN CERTIFICATE".to_owned()));
         }
-        for certificate in read {
-            roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+        for (at, certificate) in read.into_iter().enumerate() {
+            // The error speaks of a server's.
+            roots
+                .add(certificate)
+                .map_err(|_| format!("{name}: certificate number {} in it is damaged", at + 1))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
