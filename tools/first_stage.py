@@ -80,6 +80,8 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         found = [folder for top in ("usr/lib/modules", "lib/modules") for folder in sorted((root / top).glob("*")) if (folder / "modules.dep").exists()]
+        if not found:
+            raise SystemExit(f"error: {root} has no kernel's modules (modules.dep): was its build broken off? Build the image again")
         folder = found[0]
         self.paths: dict[str, str] = {}
         self.needs: dict[str, list[str]] = {}

@@ -34,8 +34,9 @@ prepare_root() {
         ;;
     *) words=("$@") ;;
     esac
+    # Until it is whole, nothing that was made from the one before is held against it.
+    rm -f "$dir/root.key" "$dir/iso.key" "$dir/first-stage.tsv"
     forget_tree "$dir/root"
-    rm -f "$dir/root.key" "$dir/iso.key"
     "${around[@]}" "$KIWI" --debug system prepare --description "$dir/stage" --root "$dir/root" "${words[@]}"
 }
 

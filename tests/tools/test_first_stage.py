@@ -118,6 +118,14 @@ class FirstStage(unittest.TestCase):
         self.assertEqual(self.made.said(), [])
         self.assertEqual(self.made.names, ["without an image: line (serial lines)"])
 
+    def test_half_a_root_is_said(self) -> None:
+        done = subprocess.run(
+            [sys.executable, TOP / "tools/first_stage.py", "--root", "/nowhere", "--first", "/nowhere", "--table", TOP / "kiwi/common/first-stage.tsv"],
+            capture_output=True, text=True, check=False,
+        )
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr, "error: /nowhere has no kernel's modules (modules.dep): was its build broken off? Build the image again\n")
+
     def test_a_device_that_is_in_no_list(self) -> None:
         del self.made.patterns[3]
         self.assertEqual(self.made.said(), ["pci:v00008086d00000003sv* of nic is not in ports.tsv"])

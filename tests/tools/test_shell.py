@@ -36,6 +36,16 @@ def said(script: str, **environment: str) -> str:
 class FirstStage(unittest.TestCase):
     """What peers start from is made from the root tree and left where KIWI looks for files of the medium."""
 
+    def test_a_root_that_is_not_whole_has_none(self) -> None:
+        """`check` after a build that broke off holds nothing against half a root."""
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / "builds/debian-13"
+            (built / "root/usr").mkdir(parents=True)
+            for name in ("first-stage.tsv", "root.key", "iso.key"):
+                (built / name).write_text("x")
+            said(f"TOP={folder}; KIWI=false; prepare_root debian-13 || true")
+            self.assertEqual([path.name for path in built.iterdir() if path.is_file()], [])
+
     def test_the_archive_has_the_places_of_the_medium(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             top = Path(folder)

@@ -88,9 +88,15 @@ mod tests {
     #[test]
     fn a_given_file_without_certificates_is_named() {
         assert!(config(Some(b"nothing"), &[]).is_ok());
-        for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        for (text, words) in [
+            ("", "ca.pem has no certificates"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                "ca.pem: certificate number 1 in it is damaged",
+            ),
+        ] {
             let error = config(Some(b""), &[("ca.pem".to_owned(), text.into())]).unwrap_err();
-            assert!(error.starts_with("ca.pem has no certificates"), "{error}");
+            assert!(error.starts_with(words), "{error}");
         }
     }
 
