@@ -42,14 +42,16 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
             let config = config(&KernelLine::default(), chosen, &beside)?;
             way::check(config, has_token).with_context(|| path.display().to_string())?;
         }
-        None => line(
-            "starts",
-            "what the hypervisor, the firmware, a DHCP server or a recon master names: no url stands here",
-        ),
-    }
-    // Whoever names what to start, its https goes by them.
-    if beside.authorities.exists() {
-        way::check_authorities(&beside.authorities)?;
+        None => {
+            line(
+                "starts",
+                "what the hypervisor, the firmware, a DHCP server or a recon master names: no url stands here",
+            );
+            // Whoever names it, its https goes by them.
+            if beside.authorities.exists() {
+                way::check_authorities(&beside.authorities)?;
+            }
+        }
     }
     if file.boot.method == Some(BootMethod::Reboot) {
         line("by", "starting the machine again, in the order of its firmware");

@@ -25,10 +25,14 @@ pub(crate) fn config(bundle: Option<&[u8]>, given: &[(String, Vec<u8>)]) -> Resu
             return Err(wrong("no line says BEGIN CERTIFICATE".to_owned()));
         }
         for (at, certificate) in read.into_iter().enumerate() {
-            // The error speaks of a server's.
-            roots
-                .add(certificate)
-                .map_err(|_| format!("{name}: certificate number {} in it is damaged", at + 1))?;
+            roots.add(certificate).map_err(|error| {
+                let why = match error {
+                    // Its own words are of a server's.
+                    Error::InvalidCertificate(CertificateError::BadEncoding) => "is damaged".to_owned(),
+                    other => format!("is not taken: {other}"),
+                };
+                format!("{name}: certificate number {} in it {why}", at + 1)
+            })?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

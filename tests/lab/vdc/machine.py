@@ -113,6 +113,7 @@ class Machine:
         self.started_wall = 0.0
         self.shutdown: Event | None = None
         self.nvram = folder / f"{spec.name}.nvram.fd"
+        self._qemu_log = folder / f"{spec.name}.qemu.log"
         # Bytes that the first port received during the last boot; set once the guest is off.
         self.guest_received = 0
 
@@ -141,10 +142,9 @@ class Machine:
                 self._namespace.drop_ipv4(tap)
         ours, theirs = socket.socketpair()
         self._boots += 1
-        errors = self.folder / f"{self.spec.name}.qemu.log"
         self.shutdown = None
         self.started_at, self.started_wall = time.monotonic(), time.time()
-        with theirs, errors.open("ab") as log:
+        with theirs, self._qemu_log.open("ab") as log:
             self._process = self._namespace.popen(
                 self._command(theirs.fileno()), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=log, pass_fds=[theirs.fileno()],
@@ -158,8 +158,7 @@ class Machine:
         try:
             self._qmp.start()
         except LabError as error:
-            said = errors.read_text(errors="replace").strip()[-600:]
-            raise LabError(f"{self.spec.name}: QEMU did not start: {said or error}") from error
+            raise LabError(f"{self.spec.name}: QEMU did not start: {self._qemu_said() or error}") from error
         for number, port in enumerate(self.spec.ports):
             if port.dark:
                 self.plug(number, False)
@@ -252,7 +251,7 @@ class Machine:
 
     def _qemu_said(self) -> str:
         """The end of what QEMU itself wrote."""
-        return (self.folder / f"{self.spec.name}.qemu.log").read_text(errors="replace").strip()[-600:]
+        return self._qemu_log.read_text(errors="replace").strip()[-600:]
 
     def press_power_button(self) -> None:
         self.qmp.command("system_powerdown")

@@ -56,7 +56,6 @@ class PeerGroup:
         peer = self._peers[name]
         while peer in self._queue:
             self._step(lambda: None if peer in self._queue else True, self.master.lab.seconds(600.0), f"a place for {name}")
-
         ended: str | None = None
 
         def ask() -> bool | None:
@@ -73,8 +72,7 @@ class PeerGroup:
         except LabError as error:
             entry = self.progress.entries.get(name)
             at = "never seen by the master" if entry is None else f"at {entry.get('stage')}"
-            tail = peer.machine.console.tail() if peer.machine.started_at else ""
-            raise LabError(f"{error}; {at}; its last console lines:\n{tail}") from error
+            raise LabError(f"{error}; {at}; its last console lines:\n{peer.machine.console.tail()}") from error
 
     def _step(self, look: Callable[[], bool | None], seconds: float, what: str) -> None:
         def ask() -> bool | None:
