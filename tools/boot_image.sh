@@ -255,11 +255,24 @@ forget_boot_parts() {
     rm -rf "$1" "$2.new" "$2.zst.new"
 }
 
+# boot_image_time IMAGE: when it was made, in seconds since 1970; nothing where there is none.
+boot_image_time() {
+    stat --format=%Y "$1" 2>/dev/null || true
+}
+
+# forget_failed_boot CODE DIR IMAGE TIME: the same when a shell ends with CODE; whoever finds the IMAGE of TIME has to know that it is an
+# old one.
+forget_failed_boot() {
+    forget_boot_parts "$2" "$3"
+    [ "$1" -eq 0 ] || [ -z "$4" ] || [ "$(boot_image_time "$3")" != "$4" ] ||
+        echo "$3 is the one of before, of $(date --date="@$4" '+%F %T')"
+}
+
 # at_end_forget_boot_parts DIR IMAGE: when this shell ends, however it does. A signal that only the shell hears waits for the program that
 # is at work, which would write on.
 at_end_forget_boot_parts() {
     # shellcheck disable=SC2064 # the files of now
-    trap "forget_boot_parts $(printf '%q %q' "$1" "$2")" EXIT
+    trap "forget_failed_boot \$? $(printf '%q %q %q' "$1" "$2" "$(boot_image_time "$2")")" EXIT
     trap 'exit 129' HUP
     trap 'exit 143' TERM
 }
@@ -285,6 +298,8 @@ make_bootloader() {
     step "taking kernel, first stage and loaders from the ISO" gather_boot_files "$dir"
     step "making the boot image" make_boot_image "$dir" "$image" "$kept"
     step "reading it back with other programs" check_boot_image "$dir" "$image.new"
+    # The packed one is of the image beside it, or there is none.
+    rm -f "$image.zst"
     mv "$image.new" "$image"
     step "packing it" pack_boot_image "$image"
     say "$(boot_sizes_line "$dir/sizes.tsv"), packed $(size_of "$image.zst")"

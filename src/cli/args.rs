@@ -362,8 +362,11 @@ pub struct BootFromArgs {
     /// Only load it; systemctl kexec or kexec -e starts it
     #[arg(long, conflicts_with_all = ["plan", "method"])]
     pub no_jump: bool,
+    /// Fetch every file whole, check it, and start nothing; needs no root and no kexec
+    #[arg(long, conflicts_with_all = ["plan", "method", "no_jump"])]
+    pub verify: bool,
     /// This machine may be stopped for it (needed but on a live image)
-    #[arg(long, conflicts_with = "plan")]
+    #[arg(long, conflicts_with_all = ["plan", "verify"])]
     pub yes: bool,
 }
 

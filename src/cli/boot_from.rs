@@ -6,7 +6,7 @@ use super::args::{AssistedArgs, BootFromArgs};
 use super::ask::in_runtime;
 use super::output::print;
 use crate::model::shown::Shown;
-use crate::role::boot_from::asked::Config;
+use crate::role::boot_from::asked::{Config, WantedEnd};
 use crate::role::boot_from::assisted::{Assisted, Token};
 use crate::role::boot_from::look;
 use crate::role::boot_from::run;
@@ -24,7 +24,11 @@ pub(super) fn run(args: BootFromArgs) -> anyhow::Result<()> {
         sums: sums.map_err(|why| anyhow::anyhow!(why))?,
         method: args.method.unwrap_or_default(),
         script_patience: None,
-        is_only_loaded: args.no_jump,
+        end: match (args.verify, args.no_jump) {
+            (true, _) => WantedEnd::Verified,
+            (false, true) => WantedEnd::Loaded,
+            (false, false) => WantedEnd::Started,
+        },
         is_agreed: args.yes,
     };
     if !args.plan {

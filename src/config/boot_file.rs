@@ -86,6 +86,8 @@ const MAX_HEADERS: usize = 32;
 /// Bytes of the longest command line that a kernel takes here (`COMMAND_LINE_SIZE` of arch/x86 and arch/arm64, less the closing zero); the
 /// script's own words come before these.
 const MAX_APPEND_BYTES: usize = 2047;
+/// More mistakes than are named at once.
+const MAX_MISTAKES: usize = 10;
 /// The one file of secrets that the boot loader hands over.
 const TOKEN_FILE: &str = "token";
 /// Stands for what that file holds.
@@ -104,6 +106,35 @@ fn headers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> 
     read.ok_or_else(|| D::Error::custom("header: it is a list of texts, as in header = [\"Name: value\"]"))
 }
 
+/// Reads on without the lines that are not understood.
+///
+/// # Errors
+/// Those lines, and why; the first of very many.
+fn read_lines(text: &str) -> Result<BootFile, Vec<String>> {
+    let (mut text, mut mistakes) = (text.to_owned(), BTreeMap::new());
+    loop {
+        let error = match toml::from_str(&text) {
+            Ok(file) if mistakes.is_empty() => return Ok(file),
+            Ok(_) => break,
+            Err::<BootFile, _>(error) => error,
+        };
+        let at = error.span().map_or(0, |span| span.start).min(text.len());
+        let (before, behind) = text.as_bytes().split_at(at);
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let end = at + behind.iter().position(|byte| *byte == b'\n').unwrap_or(behind.len());
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let why = error.message().trim().replace('\n', ", ");
+        mistakes.insert(line, format!("line {line}: {why}"));
+        // Without the head of a table, what follows would be misread.
+        let is_entry = text[start..end].contains('=') && !text[start..].trim_start().starts_with('[');
+        if !is_entry || mistakes.len() >= MAX_MISTAKES {
+            break;
+        }
+        text.replace_range(start..end, "");
+    }
+    Err(mistakes.into_values().collect())
+}
+
 impl BootFile {
     /// Reads the file. A setting that is not understood is an error: a proxy or an address that is passed over would lead elsewhere.
     ///
@@ -114,11 +145,7 @@ impl BootFile {
             std::str::from_utf8(bytes).map_err(|_| "it is not plain text in UTF-8: save it as that".to_owned())?;
         // Editors of Windows begin with a mark of the byte order.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file: BootFile = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
-            format!("line {line}: {}", error.message().trim().replace('\n', ", "))
-        })?;
+        let file = read_lines(text).map_err(|mistakes| mistakes.join("; "))?;
         let tables = [
             ("boot", file.boot.check()),
             ("assisted", file.assisted.check(&file.boot)),
@@ -405,6 +432,13 @@ mod tests {
             let why = why(text);
             assert!(why.contains(words), "{text}: {why}");
         }
+        let several =
+            "[boot]\nurl = http://x\nprxy = \"y\"\nappend = \"\"\"a\nb\"\"\"\nmethod = 1\n[network]\nvlan = \"x\"";
+        let lines: Vec<_> = why(several).split("; ").map(|why| why[..7].to_owned()).collect();
+        assert_eq!(lines, ["line 2:", "line 3:", "line 6:", "line 8:"]);
+        assert_eq!(why(&"x = 1\n".repeat(20)).matches("; ").count(), MAX_MISTAKES - 1);
+        // The lines below it are of another table then.
+        assert!(!why("[bot]\nurl = \"x\"\nprxy = 1\n").contains("; "));
         assert!(BootFile::read(b"\xff\xfe[\0b\0").err().unwrap().contains("UTF-8"));
         for good in [
             "[network]\naddress = \"fd00::5/64\"\ngateway = \"fe80::1\"",

@@ -58,6 +58,10 @@ fn reading(mut bytes: Vec<u8>) -> Reading {
     }
     let (text, fault) = text(&bytes);
     let mut reading = Settings::read(&text);
+    if fault.as_ref().is_some_and(|fault| fault.what == NO_TEXT) {
+        // The image that the file lies on, say. What restrains is kept, but each of its letters would be a fault.
+        reading.faults.clear();
+    }
     reading.faults.splice(..0, fault);
     if too_large {
         let what = "it is larger than 1 MiB, and read no further than that".to_owned();
@@ -65,6 +69,8 @@ fn reading(mut bytes: Vec<u8>) -> Reading {
     }
     reading
 }
+
+const NO_TEXT: &str = "it is no text file";
 
 /// Text as editors write it: UTF-8 with or without a byte order mark, UTF-16 with one (Notepad's "Unicode").
 fn text(bytes: &[u8]) -> (String, Option<Fault>) {
@@ -82,6 +88,13 @@ fn text(bytes: &[u8]) -> (String, Option<Fault>) {
             return match std::str::from_utf8(bytes) {
                 Ok(text) => (text.to_owned(), None),
                 Err(error) => {
+                    if bytes.contains(&0) {
+                        let what = NO_TEXT.to_owned();
+                        return (
+                            String::from_utf8_lossy(bytes).into_owned(),
+                            Some(Fault { line: None, what }),
+                        );
+                    }
                     let before = &bytes[..error.valid_up_to()];
                     let fault = Fault {
                         line: Some(1 + before.iter().filter(|byte| **byte == b'\n').count()),
@@ -217,6 +230,9 @@ mod tests {
         let latin = [b"# K\xfcche\n", restrains.as_bytes()].concat();
         let loaded = written(&latin);
         assert!(loaded.problems[0].contains("line 1: ") && loaded.problems[0].contains("UTF-8"));
+        let image = [&[0xeb, 0x58, 0x90, 0, 0xff, b'\n'], restrains.as_bytes()].concat();
+        let image = written(&image);
+        assert!(image.problems.len() == 1 && image.problems[0].contains("no text file"));
         let mut long = restrains.as_bytes().to_vec();
         long.resize(MAX_SETTINGS_BYTES as usize + 10, b'#');
         let large = written(&long);
@@ -226,7 +242,7 @@ mod tests {
             .chain(restrains.encode_utf16().flat_map(u16::to_le_bytes))
             .chain([0, 0xdc, 9])
             .collect();
-        for loaded in [loaded, large, written(&halves)] {
+        for loaded in [loaded, image, large, written(&halves)] {
             assert!(!loaded.problems.is_empty());
             assert_eq!(loaded.settings.link_rule("eth0", MAC), LinkRule::Silent);
             assert_eq!(

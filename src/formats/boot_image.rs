@@ -1,5 +1,7 @@
 //! What a kernel and an initrd look like at their beginning, and what comes in place of one. Pure.
 
+use std::io::Read;
+
 use super::bytes::{is, le16, le32};
 use super::text::decoded;
 use crate::model::shown;
@@ -16,6 +18,9 @@ pub(crate) struct Kernel {
     /// Bytes that its file has at least, where it says that.
     pub(crate) least_bytes: Option<u64>,
 }
+
+/// Where a kernel for 64-bit ARM has which bytes (`magic` of Documentation/arch/arm64/booting.rst).
+const ARM64: (usize, &[u8]) = (56, b"ARM\x64");
 
 /// What these first bytes of a file are a kernel of.
 ///
@@ -38,8 +43,7 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
             ..kernel("bzImage", Some("x86_64"))
         });
     }
-    // Documentation/arch/arm64/booting.rst: `magic`.
-    if is(head, 56, b"ARM\x64") {
+    if is(head, ARM64.0, ARM64.1) {
         return Ok(kernel("Image", Some("aarch64")));
     }
     // drivers/firmware/efi/libstub/zboot-header.S.
@@ -50,12 +54,14 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
             ..kernel("EFI zboot", None)
         });
     }
-    if is(head, 0, b"\x1f\x8b") {
+    let archive = archive(head);
+    if is(head, 0, GZIP) && archive.is_none() {
         return Ok(kernel("Image, packed by gzip", None));
     }
-    Err(match other(head) {
-        Some(other) => format!("it is no kernel but {other}"),
-        None => "it is no kernel that Linux can start".to_owned(),
+    Err(match (other(head), archive) {
+        (Some(other), _) => format!("it is no kernel but {other}"),
+        (None, Some(form)) => format!("it is no kernel but an initrd ({form})"),
+        (None, None) => "it is no kernel that Linux can start".to_owned(),
     })
 }
 
@@ -106,16 +112,36 @@ const INITRDS: [(&[u8], &str); 10] = [
 /// # Errors
 /// What they are instead, in words.
 pub(crate) fn initrd(head: &[u8]) -> Result<&'static str, String> {
+    if let Some(form) = archive(head) {
+        return Ok(form);
+    }
+    Err(match (kernel(head), other(head)) {
+        (Ok(kernel), _) => format!("it is no initrd but a kernel ({})", kernel.form),
+        (Err(_), Some(other)) => format!("it is no initrd but {other}"),
+        (Err(_), None) => "it is no archive that Linux unpacks".to_owned(),
+    })
+}
+
+const GZIP: &[u8] = b"\x1f\x8b";
+
+/// The form of an archive that begins so. What gzip packed is looked into: kernels for ARM are packed by it too.
+fn archive(head: &[u8]) -> Option<&'static str> {
     // Archives may begin with padding.
     let padding = head.iter().take_while(|byte| **byte == 0).count();
     let content = &head[padding..];
-    if let Some((_, form)) = INITRDS.iter().find(|(magic, _)| content.starts_with(magic)) {
-        return Ok(form);
-    }
-    Err(match other(head) {
-        Some(other) => format!("it is no initrd but {other}"),
-        None => "it is no archive that Linux unpacks".to_owned(),
-    })
+    let (_, form) = INITRDS.iter().find(|(magic, _)| content.starts_with(magic))?;
+    let is_kernel = is(content, 0, GZIP) && is(&inflated(content), ARM64.0, ARM64.1);
+    (!is_kernel).then_some(*form)
+}
+
+/// The first bytes of what gzip packed; as many as there are of a damaged one.
+fn inflated(packed: &[u8]) -> Vec<u8> {
+    const LOOKED_AT: u64 = 64;
+    let mut bytes = Vec::new();
+    let mut plain = flate2::read::GzDecoder::new(packed).take(LOOKED_AT);
+    // What was read before an error stays.
+    let _ = plain.read_to_end(&mut bytes);
+    bytes
 }
 
 /// What servers send in place of a file, and what people confuse.
@@ -224,7 +250,38 @@ pub(crate) mod tests {
         assert_eq!(kernel(b"MZ\0\0zimg").unwrap().form, "EFI zboot");
         let zboot = b"MZ\0\0zimg\x00\x10\0\0\x23\0\0\0";
         assert_eq!(kernel(zboot).unwrap().least_bytes, Some(0x1023));
-        assert!(kernel(b"\x1f\x8b\x08").is_ok());
+    }
+
+    /// What people confuse, each called by its name.
+    #[test]
+    fn a_kernel_in_the_place_of_an_initrd_is_named_and_the_other_way_round() {
+        let gzip = |bytes: &[u8]| {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut packed, bytes).unwrap();
+            packed.finish().unwrap()
+        };
+        let mut arm = vec![0; 4096];
+        arm[56..60].copy_from_slice(b"ARM\x64");
+        let packed = gzip(&arm);
+        assert_eq!(kernel(&packed).unwrap().form, "Image, packed by gzip");
+        assert_eq!(
+            initrd(&packed).unwrap_err(),
+            "it is no initrd but a kernel (Image, packed by gzip)"
+        );
+        assert_eq!(
+            initrd(&bzimage()).unwrap_err(),
+            "it is no initrd but a kernel (bzImage)"
+        );
+        for (bytes, form) in [
+            (gzip(b"070701 and what follows"), "cpio, packed by gzip"),
+            (b"\x1f\x8b\x08".to_vec(), "cpio, packed by gzip"),
+            (b"070701".to_vec(), "cpio"),
+            (b"\x28\xb5\x2f\xfd".to_vec(), "cpio, packed by zstd"),
+        ] {
+            let why = kernel(&bytes).unwrap_err();
+            assert_eq!(why, format!("it is no kernel but an initrd ({form})"));
+            assert_eq!(initrd(&bytes).unwrap(), form);
+        }
     }
 
     #[test]

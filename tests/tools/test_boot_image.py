@@ -238,6 +238,21 @@ class BootImage(unittest.TestCase):
         ):
             self.assertEqual(self.ended(changed)[::2], (status, left), changed)
 
+    def test_an_image_of_before_is_told_from_a_new_one(self) -> None:
+        images = {"recon-x-boot.img", "recon-x-boot.img.zst"}
+        before = 'for name in img img.zst; do touch --date "2001-02-03 04:05:06" "$TOP/builds/x/recon-x-boot.$name"; done; '
+        for changed, left in (
+            ("check_boot_image() { false; }", images),
+            ("gather_boot_files() { false; }", images),
+            # It is the new one by then, of which there is no packed copy.
+            ('zstd() { command zstd "$@"; false; }', {"recon-x-boot.img"}),
+        ):
+            status, told, stays = self.ended(before + changed)
+            self.assertEqual((status, stays), (1, left), changed)
+            is_old = "recon-x-boot.img is the one of before, of 2001-02-03 04:05:06" in told
+            self.assertEqual(is_old, left == images, told)
+        self.assertNotIn("of before", self.ended(before)[1])
+
     def test_settings_are_for_the_owner_alone_and_a_signal_waits_for_what_was_started(self) -> None:
         look = "stat --format='%a %n' \"$1\" \"$2\"; "
         status, told, left = self.ended(f"check_boot_image() {{ {look}kill -TERM $$; sleep 0.5; echo it writes >\"$1/late\"; cat \"$1/late\"; }}")

@@ -7,6 +7,17 @@ use super::assisted::Assisted;
 use super::plan::Sum;
 use crate::model::BootMethod;
 
+/// How far it goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum WantedEnd {
+    #[default]
+    Started,
+    /// The kernel has it, and somebody else starts it.
+    Loaded,
+    /// Every file is here, and as it should be.
+    Verified,
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     /// Of the boot script, or a kernel; not asked for where `assisted` says whose script it is.
@@ -24,8 +35,7 @@ pub(crate) struct Config {
     pub(crate) method: BootMethod,
     /// A script that begins again and again because something is not to be had has this long; none: as long as it likes.
     pub(crate) script_patience: Option<Duration>,
-    /// Load only, and leave the start to somebody else.
-    pub(crate) is_only_loaded: bool,
+    pub(crate) end: WantedEnd,
     /// Whoever asks knows that this machine's work ends.
     pub(crate) is_agreed: bool,
 }

@@ -43,11 +43,15 @@ async fn planned(session: &mut Session, config: &Config) -> anyhow::Result<End> 
     let mut last: Option<Box<Boot>> = None;
     loop {
         let failed = last.as_ref().map(|boot| boot.problems.join("; "));
-        let mut wanted = match (session.next(failed).await, last.take()) {
+        let mut wanted = match (session.next(failed.clone()).await, last.take()) {
             (Ok(Came::Boot(wanted)), _) => wanted,
             (Ok(Came::Exit(_)), Some(boot)) => return Ok(End::Boot(boot)),
             (Err(error), Some(boot)) => {
-                session.said.push(format!("{error:#}"));
+                let why = format!("{error:#}");
+                // What stands against the start is shown as that.
+                if failed.is_none_or(|failed| !why.contains(&failed)) {
+                    session.said.push(why);
+                }
                 return Ok(End::Boot(boot));
             }
             (Ok(Came::Exit(code)), None) => return Ok(End::Exit(code)),
@@ -55,7 +59,7 @@ async fn planned(session: &mut Session, config: &Config) -> anyhow::Result<End> 
             (Ok(Came::Reboot), _) => return Ok(End::Reboot),
             (Ok(Came::PowerOff), _) => return Ok(End::PowerOff),
             (Ok(Came::LocalDisk), _) => return Ok(End::LocalDisk),
-            (Err(error), None) => return Err(error),
+            (Err(error), None) => return Ok(End::Failed(format!("{error:#}"))),
         };
         config.append_to(&mut wanted.command_line);
         let boot = plan::boot(
@@ -79,6 +83,7 @@ pub(super) async fn look(config: &Config, way: &Way) -> anyhow::Result<()> {
         End::Boot(boot) if boot.problems.is_empty() => Ok(()),
         End::Boot(boot) => bail!("{}", boot.problems.join("; ")),
         End::Reboot | End::LocalDisk => Ok(()),
+        End::Failed(why) => bail!("{why}"),
         End::Exit(_) | End::Shell | End::PowerOff => bail!("the boot script wants nothing started"),
     }
 }
@@ -130,7 +135,13 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     async fn a_script_that_knows_another_way_is_planned_by_it() {
         let (kernel, web) = (bzimage(), &b"<html>"[..]);
-        let files: &[(&str, &[u8])] = &[("/linux", &kernel), ("/i", b"070701"), ("/a.efi", b"MZ"), ("/web", web)];
+        let files: &[(&str, &[u8])] = &[
+            ("/linux", &kernel),
+            ("/i", b"070701"),
+            ("/a.efi", b"MZ"),
+            ("/web", web),
+            ("/second", &kernel),
+        ];
         let startable = |report: &Report| {
             let End::Boot(boot) = &report.end else {
                 panic!("{report:?}")
@@ -161,13 +172,40 @@ mod tests {
         ] {
             let report = planned(script, files).await.unwrap();
             assert_eq!(startable(&report), (name.to_owned(), is_startable), "{script}");
-            let is_told = report.said.iter().any(|line| line.starts_with("line "));
-            assert!(is_told, "{script}: {:?}", report.said);
+            let told = report.said.iter().find(|line| line.starts_with("line "));
+            assert_eq!(told.is_some(), script.contains("||"), "{script}: {:?}", report.said);
         }
         // It insists on it, or its other way is none either.
         for script in ["chain a.efi", "chain a.efi || chain gone", "kernel a.efi\nboot"] {
-            let why = format!("{:#}", planned(script, files).await.unwrap_err());
+            let report = planned(&format!("echo before\n{script}"), files).await.unwrap();
+            let End::Failed(why) = &report.end else {
+                panic!("{report:?}")
+            };
             assert!(why.contains("EFI program") || why.contains("404"), "{script}: {why}");
+            // What it said before is told, and its end once.
+            assert_eq!(report.said[0], "before");
+            assert!(
+                !report.said.iter().any(|said| why.contains(said.as_str())),
+                "{report:?}"
+            );
+            assert!(
+                report
+                    .text()
+                    .to_string()
+                    .contains("Nothing is started: the boot script failed: line ")
+            );
+        }
+        // Named for the kernel by mistake, or the other way round.
+        for (line, words) in [
+            ("initrd boot.ipxe", "boot.ipxe: it is no initrd but an iPXE script"),
+            ("initrd second", "second: it is no initrd but a kernel (bzImage)"),
+        ] {
+            let report = planned(&format!("kernel linux\n{line}\nboot"), files).await.unwrap();
+            let End::Boot(boot) = &report.end else {
+                panic!("{report:?}")
+            };
+            assert_eq!(boot.problems, [words]);
+            assert!(report.said.is_empty(), "{report:?}");
         }
         let report = planned("chain a.efi || exit 0", files).await.unwrap();
         assert_eq!(report.end, End::Exit(0));

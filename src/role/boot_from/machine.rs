@@ -33,14 +33,20 @@ fn text(root: &Path, file: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Every Ethernet interface, in the kernel's order; bridges and others without hardware may be what a script is asked over.
+/// Every Ethernet interface, in the kernel's order. Bridges and others without hardware may be what a script is asked over, but come last:
+/// iPXE knows none, and counts the others.
 fn links(root: &Path) -> io::Result<Vec<Link>> {
     let sys = root.join("sys");
     let mut links = Vec::new();
     for entry in std::fs::read_dir(sys.join("class/net"))? {
         links.extend(entry?.file_name().to_str().and_then(|name| link_named(&sys, name)));
     }
-    links.sort_by_key(|link| link.index);
+    links.sort_by_key(|link| {
+        (
+            !sys.join("class/net").join(&link.name).join("device").exists(),
+            link.index,
+        )
+    });
     Ok(links)
 }
 
@@ -176,6 +182,27 @@ mod tests {
         assert_eq!(port("eth1").as_deref(), Some("01:1a:f4:10:00"));
         assert_eq!(port("usb0"), None, "it would be that of the controller");
         assert_eq!(port("bond0"), None);
+    }
+
+    #[test]
+    fn ports_without_hardware_come_last() {
+        let root = tempfile::tempdir().unwrap();
+        for (name, index, has_device) in [("ifb0", 2, false), ("eth1", 4, true), ("eth0", 3, true)] {
+            let folder = root.path().join("sys/class/net").join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            for (file, text) in [
+                ("type", "1\n".to_owned()),
+                ("ifindex", format!("{index}\n")),
+                ("address", format!("52:54:00:00:00:0{index}\n")),
+            ] {
+                std::fs::write(folder.join(file), text).unwrap();
+            }
+            if has_device {
+                std::fs::create_dir(folder.join("device")).unwrap();
+            }
+        }
+        let names: Vec<String> = links(root.path()).unwrap().into_iter().map(|link| link.name).collect();
+        assert_eq!(names, ["eth0", "eth1", "ifb0"]);
     }
 
     #[tokio::test]

@@ -302,6 +302,8 @@ pub(crate) enum End {
     PowerOff,
     /// Whoever writes the scripts leaves this machine to its disk.
     LocalDisk,
+    /// It did not come to its end: why, in words.
+    Failed(String),
 }
 
 /// What `--plan` shows.
@@ -322,7 +324,7 @@ impl Report {
             End::Boot(boot) => boot.problems.is_empty(),
             End::LocalDisk => true,
             End::Reboot => method == BootMethod::Reboot,
-            End::Exit(_) | End::Shell | End::PowerOff => false,
+            End::Exit(_) | End::Shell | End::PowerOff | End::Failed(_) => false,
         }
     }
 
@@ -342,6 +344,7 @@ impl Report {
             End::Shell => out += &ends("the script opens a shell"),
             End::Reboot => out += &ends("the script reboots the machine"),
             End::PowerOff => out += &ends("the script switches the machine off"),
+            End::Failed(why) => out += &ends(&shown::line(why)),
             End::LocalDisk => {
                 out += &ends(
                     "assisted-service has no script for this machine, which is installed or about to be: it boots from its disk",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 
-use super::asked::Config;
+use super::asked::{Config, WantedEnd};
 use super::last_report;
 use super::load::{self, Ready};
 use super::look::{IMPATIENT, look};
@@ -34,48 +34,57 @@ pub(crate) struct KernelRefuses(String);
 /// How that ended, where it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It is loaded, or this machine is on its way: by systemd, or by its firmware.
+    /// It is as far as it was to go, or this machine is on its way: by systemd, or by its firmware.
     Started,
     /// There is nothing to start: this machine's own disk has its turn.
     LocalDisk,
 }
 
-/// Starts what the script says, or only loads it. Returns also where this machine is to be left to its disk, which is said.
+/// Starts what the script says, or goes as far on the way as is wanted. Returns also where this machine is to be left to its disk, which is said.
 pub(crate) async fn boot(config: &Config) -> anyhow::Result<()> {
     boot_to_end(config, &mut None).await.map(drop)
 }
 
 /// The same for whoever can have the disk started. What is put into `held` is for the next try with these settings.
 pub(crate) async fn boot_to_end(config: &Config, held: &mut Option<Way>) -> anyhow::Result<Ended> {
-    if !config.is_only_loaded && !config.is_agreed && !is_for_this() {
+    if config.end == WantedEnd::Started && !config.is_agreed && !is_for_this() {
         bail!(
             "this would end everything that runs on this machine, without asking anybody: --yes says that this is meant, --plan \
-             shows what would be started, --no-jump only loads it"
+             shows what would be started, --verify fetches and checks it, --no-jump only loads it"
         );
     }
     if config.method == BootMethod::Reboot {
         return start_again(config, held_way(config, held, IMPATIENT)?).await;
     }
-    let kexec = machine::kexec_facts();
-    if !kexec.is_root || !kexec.verdict().is_possible {
-        let why = kexec.verdict().notes.join("; ");
-        bail!(KernelRefuses(format!("no other kernel can be started here: {why}")));
-    }
+    let take: fn(&Ready) -> Result<(), String> = match config.end {
+        WantedEnd::Verified => |_| Ok(()),
+        WantedEnd::Loaded | WantedEnd::Started => {
+            let kexec = machine::kexec_facts();
+            if !kexec.is_root || !kexec.verdict().is_possible {
+                let why = kexec.verdict().notes.join("; ");
+                bail!(KernelRefuses(format!("no other kernel can be started here: {why}")));
+            }
+            load::take_in
+        }
+    };
     let (target, client) = held_way(config, held, Patience::USUAL)?;
     let mut session = Session::begin(Arc::clone(client), target, true).await?;
     session.until = config.script_patience.map(|time| tokio::time::Instant::now() + time);
-    let files = match take_in(&mut session, config, load::take_in, REFUSED_PAUSE).await? {
+    let files = match take_in(&mut session, config, take, REFUSED_PAUSE).await? {
         Taken::In(files) => files,
         Taken::Nothing => {
             console!("{LEFT}");
             return Ok(Ended::LocalDisk);
         }
     };
-    if config.is_only_loaded {
-        console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once");
-        return Ok(Ended::Started);
+    match config.end {
+        WantedEnd::Started => return start(&session, files, last_report::ANSWER, kexec::start).await,
+        WantedEnd::Loaded => {
+            console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once")
+        }
+        WantedEnd::Verified => console!("every file is whole and of a kind that can be started; nothing was loaded"),
     }
-    start(&session, files, last_report::ANSWER, kexec::start).await
+    Ok(Ended::Started)
 }
 
 /// Starts what is loaded, once a recon master whose script it is knows of it, or does not answer in time.
@@ -189,7 +198,11 @@ struct Refused {
 /// the next try comes to the same.
 fn ended(error: anyhow::Error, last: Option<&Refused>, has_missed: bool) -> anyhow::Error {
     let Some(last) = last else { return error };
-    let why = format!("{error:#}; what it wanted started did not: {}", last.why);
+    let mut why = format!("{error:#}");
+    // The script may have ended by just that.
+    if !why.contains(&last.why) {
+        why += &format!("; what it wanted started did not: {}", last.why);
+    }
     match last.is_of_kernel && !has_missed {
         true => KernelRefuses(why).into(),
         false => anyhow!(why),
@@ -324,6 +337,45 @@ mod tests {
         // Another server is told nothing.
         for other in ["", "Server: nginx/1.26\r\n"] {
             assert_eq!(started(other, ok).await.0, ["the start"]);
+        }
+    }
+
+    /// Anybody may, wherever it is: nothing of this machine is needed.
+    #[tokio::test]
+    #[cfg(target_arch = "x86_64")]
+    async fn what_is_verified_is_fetched_whole_and_not_started() {
+        let sums = |hex: &str| {
+            ["linux", "one.img"]
+                .map(|name| format!("{name}={hex}").parse().unwrap())
+                .to_vec()
+        };
+        for (sums, initrd, words) in [
+            (Vec::new(), &b"070701"[..], ""),
+            (sums(&"0".repeat(64)), b"070701", "linux: it has another SHA-256"),
+            (Vec::new(), b"<html>", "it is no initrd but a web page (HTML)"),
+        ] {
+            let script = b"#!ipxe\nkernel linux\ninitrd one.img\nboot\n".to_vec();
+            let files = HashMap::from([
+                ("/boot.ipxe", script),
+                ("/linux", bzimage()),
+                ("/one.img", initrd.to_vec()),
+            ]);
+            let base = serve(files, WHOLE).await;
+            let config = Config {
+                url: format!("{base}/boot.ipxe"),
+                end: WantedEnd::Verified,
+                sums,
+                ..Config::default()
+            };
+            match boot_to_end(&config, &mut None).await {
+                Ok(ended) => assert_eq!((ended, words), (Ended::Started, "")),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!words.is_empty() && error.contains(words), "{error}");
+                    // Once: by the script's own end.
+                    assert_eq!(error.matches(words).count(), 1, "{error}");
+                }
+            }
         }
     }
 

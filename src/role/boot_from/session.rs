@@ -40,6 +40,8 @@ pub(super) struct Session {
     /// By the numbers that the interpreter gives.
     found: BTreeMap<usize, Found>,
     pub(super) said: Vec<String>,
+    /// What the script said last. A failure is said once: the one that ends the script is its end.
+    unsaid: Option<String>,
     /// Whether `sleep` is slept.
     waits: bool,
     /// What was asked for last is a script of assisted-service's for this one machine, and there is none.
@@ -137,6 +139,7 @@ impl Session {
             interpreter,
             found: BTreeMap::new(),
             said: Vec::new(),
+            unsaid: None,
             waits,
             has_no_script: false,
             has_missed: false,
@@ -199,14 +202,19 @@ impl Session {
         self.has_missed = false;
         let mut answer = failed.map_or(Answer::Done, Answer::Failed);
         loop {
-            answer = match self.interpreter.next(answer) {
+            let request = self.interpreter.next(answer);
+            let unsaid = self.unsaid.take();
+            if let Some(text) = unsaid.filter(|text| !matches!(&request, Request::Failed(why) if why == text)) {
+                self.say(&text);
+            }
+            answer = match request {
                 Request::Fetch { image, url, post } => {
                     let answer = self.look(image, &url, post).await;
                     self.has_missed |= matches!(answer, Answer::Failed(_));
                     answer
                 }
                 Request::Say(text) => {
-                    self.say(&text);
+                    self.unsaid = Some(text);
                     Answer::Done
                 }
                 Request::LookUp(name) => match resolve::addresses(&name).await {
@@ -271,7 +279,17 @@ impl Session {
         self.has_no_script = false;
         tracing::debug!(%target, bytes = peeked.total, "found");
         let found = peeked.target.as_str().to_owned();
+        let seen = Seen::of(peeked.total, &peeked.head);
+        // Those that the script freed, or that gave way to others of their names.
+        self.found.retain(|number, _| self.interpreter.has(*number));
         if is_script(&peeked.head) {
+            // It may be named for a kernel, as a plain file or by mistake.
+            let kept = Found {
+                target: target.clone(),
+                form: form.clone(),
+                seen,
+            };
+            self.found.insert(image, kept);
             self.master = given_by_master(&peeked).or(self.master.take());
             return match whole_script(&self.client, peeked, &target, &form).await {
                 Ok(bytes) => Answer::Fetched {
@@ -281,10 +299,7 @@ impl Session {
                 Err(error) => Answer::Failed(error.to_string()),
             };
         }
-        let seen = Seen::of(peeked.total, &peeked.head);
         let no_kernel = seen.no_kernel().map(str::to_owned);
-        // Those that the script freed, or that gave way to others of their names.
-        self.found.retain(|number, _| self.interpreter.has(*number));
         self.found.insert(image, Found { target, form, seen });
         let url = Some(found);
         match no_kernel {

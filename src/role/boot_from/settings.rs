@@ -23,7 +23,7 @@ pub(super) struct Port {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Machine {
-    /// In the kernel's order.
+    /// In the kernel's order, those without hardware last.
     pub(super) ports: Vec<Port>,
     /// iPXE's name of a setting, and what the firmware says: `("serial", "S1")`.
     pub(super) firmware: Vec<(&'static str, String)>,

@@ -182,9 +182,13 @@ fn image(script: &mut State, words: &[String], then: Then) -> Result<Outcome, St
         if let Some(name) = name {
             image.name = name;
         }
-        let number = image.number;
+        let (number, name) = (image.number, image.name.clone());
         if then == Then::Select {
             script.images.select(number);
+        } else if script.images.is_selected(number) {
+            script.say(format!(
+                "{name} is the image that boot starts: it does not go along as an initrd too"
+            ));
         }
         return Ok(Outcome::True);
     }
@@ -336,7 +340,7 @@ fn choose(script: &mut State, words: &[String]) -> Result<(), String> {
         .settings
         .set(setting, &chosen)
         .map_err(|error| error.to_string())?;
-    script.say(format!("chosen, as nobody else does: {chosen}"));
+    script.say(format!("nobody is here to choose: taken is {chosen}"));
     Ok(())
 }
 

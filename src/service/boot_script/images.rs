@@ -21,6 +21,8 @@ pub(super) struct Image {
     pub(super) script: Option<Arc<Script>>,
     /// A script that runs is no image until it ends, so that it may chain to another state of itself.
     pub(super) is_running: bool,
+    /// It was named to be run, and not to be handed to a kernel.
+    pub(super) has_run: bool,
 }
 
 /// A file that the kernel unpacks before it starts.
@@ -74,13 +76,23 @@ impl Images {
         Ok(self.taken)
     }
 
-    /// One of the same name gives way, as in iPXE.
-    pub(super) fn keep(&mut self, image: Image, selected: bool) {
+    /// One of the same name gives way, as in iPXE. Returns whether that was the selected one, and none is now.
+    pub(super) fn keep(&mut self, image: Image, selected: bool) -> bool {
+        let had = self.has_selected();
         self.images.retain(|other| other.name != image.name);
         if selected {
             self.selected = Some(image.number);
         }
         self.images.push(image);
+        had && !self.has_selected()
+    }
+
+    fn has_selected(&self) -> bool {
+        self.selected.is_some_and(|number| self.has(number))
+    }
+
+    pub(super) fn is_selected(&self, number: usize) -> bool {
+        self.selected == Some(number)
     }
 
     /// By its name alone, as in iPXE: the same URL is fetched again.
@@ -96,6 +108,7 @@ impl Images {
     pub(super) fn set_running(&mut self, number: usize, is_running: bool) {
         if let Some(image) = self.images.iter_mut().find(|image| image.number == number) {
             image.is_running = is_running;
+            image.has_run |= is_running;
         }
     }
 
@@ -129,12 +142,13 @@ impl Images {
             .filter(|selected| self.images.iter().any(|image| image.number == *selected));
     }
 
-    /// What starting this kernel means: every other image that is no script is an initrd.
+    /// What starting this kernel means: every other image is an initrd, but for scripts that ran. One that did not was named for the
+    /// kernel, by mistake or as a plain file: whoever starts it looks at that.
     pub(super) fn plan(&self, kernel: &Image) -> Plan {
         let others = self
             .images
             .iter()
-            .filter(|image| image.number != kernel.number && image.script.is_none());
+            .filter(|image| image.number != kernel.number && !image.has_run);
         let initrd = |image: &Image| Initrd {
             image: image.number,
             name: image.name.clone(),

@@ -334,6 +334,7 @@ impl Interpreter {
                 args,
                 script: None,
                 is_running: false,
+                has_run: false,
             },
             then,
         );
@@ -353,7 +354,10 @@ impl Interpreter {
         }
         let name = image.name.clone();
         self.check_kept(image.script.as_ref())?;
-        self.state.images.keep(image, then == Then::Select);
+        if self.state.images.keep(image, then == Then::Select) {
+            let why = format!("{name} takes the place of the image of that name, which boot would have started");
+            self.state.said.push(self.at(&why));
+        }
         self.note(Ok(()));
         match then {
             Then::Execute { replace, free } => self.start(&name, replace, free),

@@ -209,7 +209,7 @@ fn what_follows_a_command_is_decided_by_its_end() {
         ("ifopen net1 || echo none", "line 2: ifopen: there is no port net1 none"),
         (
             "menu what\nitem a A\nitem --default b B\nchoose x && echo ${x}",
-            "what   a: A   b: B chosen, as nobody else does: b b",
+            "what   a: A   b: B nobody is here to choose: taken is b b",
         ),
     ] {
         let ran = run(line);
@@ -396,6 +396,43 @@ fn a_script_that_runs_is_no_image() {
     assert_eq!((ran.end, ran.fetched.len()), (Request::Exit(0), 1));
     let ran = run_in(&files, "chain --autofree again\nchain again\n", true);
     assert_eq!(ran.fetched.len(), 2);
+}
+
+/// iPXE hands every image to the kernel, scripts that came back too; those have had their use.
+#[test]
+fn a_script_that_was_named_as_an_initrd_is_one() {
+    let files = HashMap::from([("http://m/d/two", "#!ipxe\n"), ("http://m/d/three", "#!ipxe\n")]);
+    let names = |script: &str| -> Vec<String> {
+        let ran = run_in(&files, script, true);
+        plan(&ran).initrds.iter().map(|initrd| initrd.name.clone()).collect()
+    };
+    assert_eq!(names("kernel linux\ninitrd two\nboot"), ["two"]);
+    assert_eq!(
+        names("kernel linux\ninitrd two\nimgfetch three\nimgexec three\nboot"),
+        ["two"]
+    );
+    assert_eq!(names("chain two\nkernel linux\ninitrd three /etc/x\nboot"), ["three"]);
+}
+
+#[test]
+fn a_kernel_that_is_named_as_its_initrd_is_told() {
+    let ran = run("kernel linux\ninitrd linux\nboot");
+    assert!(plan(&ran).initrds.is_empty());
+    assert_eq!(
+        ran.said,
+        ["linux is the image that boot starts: it does not go along as an initrd too"]
+    );
+    let ran = run("kernel http://a/linux\ninitrd http://a/linux\nboot");
+    assert_eq!(
+        ran.end,
+        Request::Failed("line 4: boot: no image is selected".to_owned())
+    );
+    assert_eq!(
+        ran.said[0],
+        "line 3: linux takes the place of the image of that name, which boot would have started"
+    );
+    let ran = run("kernel http://a/linux\nkernel http://b/linux\nboot");
+    assert_eq!((plan(&ran).url.as_str(), ran.said.len()), ("http://b/linux", 0));
 }
 
 #[test]
