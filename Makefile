@@ -89,9 +89,12 @@ deny:
 advisories:
 	@PATH="$(CURDIR)/builds/cargo-deny/bin:$$PATH"; $(DENY) check advisories
 
+# It looks at a few hundred lines, so it is compiled quickly rather than well.
+QUICK = CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0
+
 ##cargo-deny  compiles cargo-deny into builds/
 cargo-deny:
-	$(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root builds/cargo-deny --target-dir target/cargo-deny
+	$(QUICK) $(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION) --root builds/cargo-deny --target-dir target/cargo-deny
 
 ##build       the binary, target/debug/recon
 build:

@@ -9,6 +9,7 @@ http        folder that any web server can serve: ISO, kernel, initrd, boot.ipxe
 virtual     raw disk image for a hypervisor, with room for the data partition (--size)
 disk        install medium: a menu writes the live image to the disk that you choose
 bootloader  small disk image that boots a machine from an address: BIOS, UEFI, Secure Boot (--settings, --ca)
+ramroot     image of diskless nodes, which run from memory (--image, --customize)
 check       everything that can be checked of the recipe without building it
 clean       remove what was built of this recipe
 demo        virtual data center on this machine: a stick, peers, the inventory
@@ -148,6 +149,7 @@ run_target() {
         return 0
     fi
     # What is refused is refused before anything is installed or compiled.
+    [ "$target" != ramroot ] || need_ramroot "$recipe"
     need_clock
     need_room "$target" "$recipe"
     need_rust
@@ -183,6 +185,10 @@ run_target() {
     kiwi_venv
     if [ "$target" = test ]; then
         run_tests "$recipe"
+        return 0
+    fi
+    if [ "$target" = ramroot ]; then
+        make_ramroot "$recipe"
         return 0
     fi
     build_iso "$recipe"

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Subnet;
-use crate::model::{BootMethod, PowerOff};
+use crate::model::{BootMethod, ImageName, ImageWord, PowerOff};
 use crate::role::run::System;
 
 /// The recon stick: one machine serves, the others boot from it, inventory
@@ -80,9 +80,15 @@ pub enum Command {
     /// Make and check images of root file systems
     ///
     /// An image is a folder: the root as an archive, the kernel that its modules
-    /// belong to, and image.json, which says what both have to be.
+    /// belong to, what a node starts from before it has that root, and image.json,
+    /// which says what all of it has to be.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Tell the master that this node is up, and that it still is
+    ///
+    /// recon starts this in the system of every diskless node; it is of no use elsewhere.
+    #[command(hide = true)]
+    NodeUp,
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,6 +103,14 @@ pub enum ImageCommand {
     Pack(ImagePackArgs),
     /// Read an image whole and hold it against its manifest
     Check(ImageCheckArgs),
+    /// Bring an image to a master's data partition; nodes start it from then on
+    ///
+    /// The copy is read whole before it counts. Nodes that started the version before keep it.
+    Add(ImageAddArgs),
+    /// List the images of a master's data partition
+    List(ImageDataArgs),
+    /// Take an image, or one version of it, from a master's data partition
+    Remove(ImageRemoveArgs),
     /// Unpack an image into an empty folder, as a node does
     ///
     /// Owners, devices and extended attributes need root.
@@ -114,6 +128,9 @@ pub struct ImagePackArgs {
     /// Version of the kernel, where the root has several
     #[arg(long, value_name = "VERSION")]
     pub kernel: Option<String>,
+    /// The static recon that a node starts with [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub recon: Option<PathBuf>,
     /// Level of zstd: more takes longer and saves little
     #[arg(long, value_name = "1-19", default_value_t = crate::image::make::LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,
@@ -127,6 +144,34 @@ pub struct ImageCheckArgs {
     /// Folder of the image
     #[arg(value_name = "FOLDER")]
     pub image: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageDataArgs {
+    /// Root of the data partition, RECON-DATA of a stick, or the folder that a master was given by --data
+    #[arg(long, value_name = "FOLDER", default_value = crate::model::layout::MOUNT_POINT)]
+    pub data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageAddArgs {
+    /// Folder of the image
+    #[arg(value_name = "FOLDER")]
+    pub image: PathBuf,
+    /// What recon.toml calls it
+    #[arg(long, value_name = "NAME")]
+    pub name: ImageName,
+    #[command(flatten)]
+    pub to: ImageDataArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageRemoveArgs {
+    /// NAME for all of it, NAME@VERSION for one version
+    #[arg(value_name = "IMAGE")]
+    pub image: ImageWord,
+    #[command(flatten)]
+    pub from: ImageDataArgs,
 }
 
 #[derive(Debug, Args)]

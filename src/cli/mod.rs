@@ -24,7 +24,7 @@ use crate::model::Endpoint;
 use crate::model::console::console;
 use crate::model::shown::Shown;
 use crate::role::link::manager::Choice;
-use crate::role::{boot_node, guard, master, peer, run};
+use crate::role::{boot_node, guard, master, node, peer, run};
 use crate::sys::console::drain;
 use crate::sys::watchdog;
 
@@ -69,6 +69,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Settings(args) => settings(&args),
         Command::BootFrom(args) => boot_from::run(args),
         Command::Image(command) => image::run(command),
+        Command::NodeUp => in_runtime(async { node::up::run(stop_signal()?).await }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{BootMethod, Endpoint, MacAddr, PostAction, PowerOff, secrets};
+use crate::model::{BootMethod, Endpoint, MacAddr, PinnedImage, PostAction, PowerOff, secrets};
 
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,6 +18,8 @@ pub struct KernelLine {
     /// The router that the boot loader was told of: `recon.gateway=<ip>`, empty where there is none.
     pub router: Option<Ipv4Addr>,
     pub post_action: Option<PostAction>,
+    /// `recon.image=`: what a diskless node starts.
+    pub image: Option<PinnedImage>,
     pub poweroff: Option<PowerOff>,
     /// Opaque word the master gave this boot, sent back with every request; or what the server of `boot` is told.
     pub token: Option<String>,
@@ -69,6 +71,7 @@ pub(crate) fn parse(line: &str) -> KernelLine {
             "pxeaddr" | "recon.master" => keep(value.parse::<Endpoint>().map(|master| master.0), &mut out.master),
             "BOOTIF" => keep(value.parse(), &mut out.boot_mac),
             "postaction" => keep(value.parse(), &mut out.post_action),
+            "recon.image" => keep(value.parse(), &mut out.image),
             "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
             "recon.address" => keep(parse_address(value), &mut out.address),
             "recon.gateway" => keep(parse_router(value), &mut router),
@@ -295,7 +298,7 @@ mod tests {
             "recon.powerof=ipmi",
             "never, ipmi, acpi",
             "pxeaddr=bang",
-            "inventory, liveboot",
+            "inventory, liveboot, image",
             "BOOTIF=eth0",
             "255.0.255.0",
         ] {

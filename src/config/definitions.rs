@@ -75,7 +75,7 @@ const ALL_SILENT: Direction = Restrains(|draft| draft.mode = Some(LinkRule::Sile
 const NEVER_OFF: Direction = Restrains(|draft| draft.never = true);
 const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
 
-pub(super) const SETTINGS: [Setting; 21] = [
+pub(super) const SETTINGS: [Setting; 23] = [
     setting(TOP, "site", Chooses, into!(one_line, site)),
     setting(NETWORK, "subnet", Chooses, into!(parsed, subnet)),
     setting(NETWORK, "lease-range", Chooses, into!(ends, lease_range)),
@@ -95,6 +95,7 @@ pub(super) const SETTINGS: [Setting; 21] = [
     }),
     setting(PEERS, "post-action", Chooses, into!(parsed, post_action)),
     setting(PEERS, "poweroff", NEVER_OFF, into!(parsed, poweroff)),
+    setting(PEERS, "image", Chooses, into!(parsed, image)),
     setting(PEERS, "kernel-arguments", Chooses, |value, draft| {
         let text = string(value)?;
         if text.chars().any(|c| c.is_control() || c == '$') {
@@ -111,6 +112,7 @@ pub(super) const SETTINGS: [Setting; 21] = [
     }),
     setting(NODE, "address", Chooses, into!(address, node().address)),
     setting(NODE, "post-action", Chooses, into!(parsed, node().post_action)),
+    setting(NODE, "image", Chooses, into!(parsed, node().image)),
     setting(NODE, "poweroff", NODE_NEVER_OFF, into!(parsed, node().poweroff)),
     // One of a network behind a router that cannot be read leaves that network out: its machines get no address.
     setting(SUBNET, "subnet", Chooses, into!(parsed, routed().subnet)),

@@ -5,9 +5,12 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::model::{MacAddr, NodePolicy, PostAction, PowerOff};
+use crate::model::{ImageWord, MacAddr, NodePolicy, PostAction, PowerOff};
 
 use super::fault::Fault;
+
+/// What a post action lacks that starts an image.
+pub(super) const NO_IMAGE: &str = "post-action is image, and none is named: image = \"NAME\"";
 
 /// One `[[node]]` as it is written, from this line on.
 #[derive(Debug, Default)]
@@ -24,6 +27,14 @@ pub(crate) struct NodeRule {
     pub address: Option<Ipv4Addr>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
+    /// Says the post action too, where nothing else does.
+    pub image: Option<ImageWord>,
+}
+
+impl NodeRule {
+    fn post_action(&self) -> Option<PostAction> {
+        self.post_action.or(self.image.as_ref().map(|_| PostAction::Image))
+    }
 }
 
 /// Every rule; of those that match a machine the first one decides.
@@ -40,16 +51,21 @@ impl NodeRules {
         self.iter().filter_map(|node| Some((node.mac?, node.address?)))
     }
 
-    /// For a machine, by any of its MACs or its SMBIOS UUID; `peers` is the policy of all.
-    pub(super) fn policy(&self, peers: NodePolicy, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
+    /// The rule of a machine, by any of its MACs or its SMBIOS UUID.
+    pub(super) fn of(&self, macs: &[MacAddr], uuid: Option<&str>) -> Option<&NodeRule> {
         let uuid = uuid.map(str::to_ascii_lowercase);
         let is_its = |rule: &&NodeRule| {
             rule.mac.is_some_and(|mac| macs.contains(&mac)) || (rule.uuid.is_some() && rule.uuid == uuid)
         };
-        let Some(rule) = self.iter().find(is_its) else {
+        self.iter().find(is_its)
+    }
+
+    /// For a machine; `peers` is the policy of all.
+    pub(super) fn policy(&self, peers: NodePolicy, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
+        let Some(rule) = self.of(macs, uuid) else {
             return peers;
         };
-        let post_action = rule.post_action.unwrap_or(peers.post_action);
+        let post_action = rule.post_action().unwrap_or(peers.post_action);
         // A rule that changes only the action brings that action's own way to end.
         let inherited = match post_action == peers.post_action {
             true => peers.poweroff,
@@ -62,7 +78,8 @@ impl NodeRules {
     }
 }
 
-pub(super) fn check(nodes: Vec<Node>, never: &mut bool, faults: &mut Vec<Fault>) -> NodeRules {
+/// `has_image`: one is named for all machines.
+pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults: &mut Vec<Fault>) -> NodeRules {
     let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
     let mut rules = Vec::with_capacity(nodes.len());
     for (index, Node { line, mut rule }) in nodes.into_iter().enumerate() {
@@ -74,6 +91,12 @@ pub(super) fn check(nodes: Vec<Node>, never: &mut bool, faults: &mut Vec<Fault>)
             fault("needs mac or uuid".to_owned());
             // Whose rule it is nobody knows.
             *never |= rule.poweroff == Some(PowerOff::Never);
+        }
+        if rule.post_action == Some(PostAction::Image) && rule.image.is_none() && !has_image {
+            fault(NO_IMAGE.to_owned());
+            // Nothing that this machine is to start, and not what all others do.
+            rule.post_action = Some(PostAction::Inventory);
+            rule.poweroff.get_or_insert(PowerOff::Never);
         }
         // Each address for one port, each port with one address.
         let refused = match (rule.mac, rule.address) {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::model::{PostAction, PowerOff};
+use crate::model::{ImageWord, PostAction, PowerOff};
 
 use super::node_rules::NodeRule;
 use super::routed::{Entry, Routed};
@@ -40,6 +40,7 @@ struct Network<'a> {
 struct Peers<'a> {
     post_action: PostAction,
     poweroff: PowerOff,
+    image: Option<&'a ImageWord>,
     kernel_arguments: &'a str,
 }
 
@@ -53,6 +54,7 @@ impl Settings {
             site,
             network,
             peers,
+            image,
             kernel_arguments,
             links,
             routed,
@@ -74,6 +76,7 @@ impl Settings {
             peers: Peers {
                 post_action: peers.post_action,
                 poweroff: peers.poweroff,
+                image: image.as_ref(),
                 kernel_arguments,
             },
             subnet: routed.iter().map(Routed::entry).collect(),
@@ -101,6 +104,7 @@ mod tests {
         [peers]
         post-action = "liveboot"
         poweroff = "acpi"
+        image = "compute"
         kernel-arguments = "nomodeset dyndbg=\"file x +p\" a=\\b"
         [[subnet]]
         subnet = "10.1.0.0/24"
@@ -116,6 +120,7 @@ mod tests {
         [[node]]
         uuid = "4C4C4544-0042-3510-8052-B4C04F4A3232"
         poweroff = "never"
+        image = "gpu@3ea150742bbf"
     "#;
 
     #[test]

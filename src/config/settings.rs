@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use crate::model::{MacAddr, NodePolicy, PostAction, PowerOff};
+use crate::model::{ImageWord, MacAddr, NodePolicy, PostAction, PowerOff};
 
 use super::definitions::TFTP_BLOCK_SIZE;
 use super::draft::Draft;
@@ -24,6 +24,8 @@ pub struct Settings {
     pub site: Option<String>,
     pub network: NetworkSettings,
     pub peers: NodePolicy,
+    /// What every diskless node starts for which no rule names another image.
+    pub(super) image: Option<ImageWord>,
     /// Words for every peer's kernel command line.
     pub kernel_arguments: String,
     pub(super) links: LinkRules,
@@ -111,17 +113,26 @@ impl Settings {
             silent,
             post_action,
             poweroff,
+            image,
             mut never,
             kernel_arguments,
             nodes,
             routed,
         } = draft;
-        let post_action = post_action.unwrap_or(PostAction::Inventory);
+        let post_action = match (post_action, &image) {
+            (None, Some(_)) => PostAction::Image,
+            (Some(PostAction::Image), None) => {
+                let what = format!("peers: {}", node_rules::NO_IMAGE);
+                faults.push(Fault { line: None, what });
+                PostAction::Inventory
+            }
+            (action, _) => action.unwrap_or(PostAction::Inventory),
+        };
         let peers = NodePolicy {
             post_action,
             poweroff: poweroff.unwrap_or(post_action.default_poweroff()),
         };
-        let nodes = node_rules::check(nodes, &mut never, faults);
+        let nodes = node_rules::check(nodes, image.is_some(), &mut never, faults);
         let net = subnet.unwrap_or(DEFAULT_NETWORK);
         let pool = lease_range.map_or(Ok(default_pool(net)), |range| Pool::between(&leasable(net), range));
         let pool = pool.unwrap_or_else(|reason| {
@@ -149,6 +160,7 @@ impl Settings {
                 tftp_block_size: tftp_block_size.unwrap_or(*TFTP_BLOCK_SIZE.end()),
             },
             peers,
+            image,
             kernel_arguments: kernel_arguments.unwrap_or_default(),
             nodes,
             never,
@@ -258,6 +270,13 @@ impl Settings {
         self.end(self.nodes.policy(self.peers, macs, uuid))
     }
 
+    /// The image of a machine that starts one.
+    pub fn image(&self, macs: &[MacAddr], uuid: Option<&str>) -> Option<&ImageWord> {
+        let own = self.nodes.of(macs, uuid).and_then(|rule| rule.image.as_ref());
+        own.or(self.image.as_ref())
+            .filter(|_| self.policy(macs, uuid).post_action == PostAction::Image)
+    }
+
     /// The policy as it holds.
     pub(super) fn end(&self, policy: NodePolicy) -> NodePolicy {
         match self.never {
@@ -325,7 +344,7 @@ mod tests {
         assert_eq!(settings.routed(Ipv4Addr::LOCALHOST).count(), 1);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 24, "{lines:#?}");
+        assert_eq!(lines.len(), 25, "{lines:#?}");
         let mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(settings.link_rule("eno1", mac), LinkRule::Auto);
         assert_eq!(settings.link_rule("eno2", mac), LinkRule::Silent);

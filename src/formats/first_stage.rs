@@ -3,6 +3,7 @@
 //! Pure.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::str::FromStr;
 
 use crate::model::slice::Slice;
@@ -197,7 +198,7 @@ impl PortTable {
 }
 
 /// Refuses a table that is not read.
-pub(crate) fn check_length(bytes: u64) -> Result<(), String> {
+fn check_length(bytes: u64) -> Result<(), String> {
     match bytes > MAX_TABLE_BYTES {
         true => Err(format!("{TABLE} has {bytes} bytes, more than {MAX_TABLE_BYTES}")),
         false => Ok(()),
@@ -226,13 +227,53 @@ fn is_module(name: &str) -> bool {
 pub struct FirstStage {
     pub base: Slice,
     pub ports: Slice,
-    pub pack: Slice,
+    /// None where a machine fetches a whole root in the place of single parts.
+    pub pack: Option<Slice>,
     /// By module, each that has an image of its own by the table.
     pub port: BTreeMap<String, Slice>,
     pub table: PortTable,
 }
 
 impl FirstStage {
+    /// All of it; `None` where there is none. A part of it is an error: no machine must get one. `file`: what lies at a path below its
+    /// folder; `content`: the bytes of a file that was found.
+    ///
+    /// # Errors
+    /// What is missing or cannot be read.
+    pub(crate) fn read(
+        file: &impl Fn(&[&str]) -> io::Result<Slice>,
+        content: &impl Fn(&Slice) -> io::Result<Vec<u8>>,
+    ) -> Result<Option<FirstStage>, String> {
+        let held = |names: &[&str]| match file(names) {
+            Ok(slice) if slice.length == 0 => Err(format!("{} is empty", names.join("/"))),
+            Ok(slice) => Ok(Some(slice)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", names.join("/"))),
+        };
+        let Some(base) = held(&[BASE])? else {
+            return Ok(None);
+        };
+        let needed = |names: &[&str]| held(names)?.ok_or_else(|| format!("there is no {}", names.join("/")));
+        let (ports, pack) = (needed(&[PORTS])?, held(&[PACK])?);
+        let text = needed(&[TABLE])?;
+        // Before it is in memory.
+        check_length(text.length)?;
+        let text = content(&text).map_err(|error| format!("{TABLE}: {error}"))?;
+        let table = PortTable::read(&String::from_utf8(text).map_err(|_| format!("{TABLE} is no text"))?)?;
+        let mut port = BTreeMap::new();
+        for module in table.images() {
+            let image = needed(&["port", &format!("{module}.img")])?;
+            port.insert(module.to_owned(), image);
+        }
+        Ok(Some(FirstStage {
+            base,
+            ports,
+            pack,
+            port,
+            table,
+        }))
+    }
+
     /// Files for a machine that boots from this port, by their paths below the first stage's folder, in the order in which they
     /// are unpacked.
     pub fn initrds(&self, port: Option<BusId>) -> Vec<String> {
@@ -252,7 +293,7 @@ impl FirstStage {
         match path {
             BASE => Some(&self.base),
             PORTS => Some(&self.ports),
-            PACK => Some(&self.pack),
+            PACK => self.pack.as_ref(),
             _ => self.port.get(path.strip_prefix("port/")?.strip_suffix(".img")?),
         }
     }
@@ -284,7 +325,7 @@ pub(crate) fn example() -> FirstStage {
     FirstStage {
         base: slice(1000),
         ports: slice(200),
-        pack: slice(9000),
+        pack: Some(slice(9000)),
         port: ports.map(|(name, length)| (name.to_owned(), slice(length))).into(),
         table: PortTable::read(table).unwrap(),
     }

@@ -9,6 +9,7 @@ pub mod cpio;
 pub(crate) mod exfat;
 pub mod first_stage;
 pub mod gpt;
+pub(crate) mod image;
 pub(crate) mod iso9660;
 pub mod modules;
 pub(crate) mod mountinfo;

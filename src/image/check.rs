@@ -4,73 +4,86 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use super::manifest::{self, Manifest, Part};
 use super::unpack::{self, Limits, Unpacked};
-use super::{ImageError, KERNEL, MANIFEST, ROOT, Summed, kernel, open, unpacked};
+use super::{ImageError, Summed, kernel, open, unpacked};
+use crate::formats::image::{FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, Manifest, Part, ROOT, Root, version};
 use crate::sys::tree::Tree;
 
-/// The manifest of the image in this folder.
+/// The manifest of the image in this folder, and the version that it makes of it.
 ///
 /// # Errors
 /// There is none, or none that is understood.
-pub(crate) fn manifest(folder: &Path) -> Result<Manifest, ImageError> {
+pub(crate) fn manifest(folder: &Path) -> Result<(Manifest, String), ImageError> {
     let path = folder.join(MANIFEST);
     let mut bytes = Vec::new();
     let file = open(&path)?;
-    file.take(manifest::MAX_BYTES + 1)
+    file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(ImageError::at(&path))?;
-    let wrong = |error: ImageError| ImageError::Wrong(format!("{}: {error}", path.display()));
-    match bytes.len() as u64 > manifest::MAX_BYTES {
-        true => Err(wrong(ImageError::Wrong("it is too long for a manifest".to_owned()))),
-        false => Manifest::read(&bytes).map_err(wrong),
-    }
+    let manifest =
+        Manifest::read(&bytes).map_err(|why| ImageError::Wrong(format!("{}: {why}", path.display())))?;
+    Ok((manifest, version(&bytes)))
 }
 
-/// Reads the whole image, and into a tree where one is given.
+/// Reads the whole image, and its root into a tree where one is given.
 ///
 /// # Errors
 /// Something of it is not what the manifest says. What was made in the tree until then stays, and is not to be used.
-pub(crate) fn read(folder: &Path, tree: Option<&Tree>) -> Result<Manifest, ImageError> {
-    let manifest = manifest(folder)?;
+pub(crate) fn read(folder: &Path, tree: Option<&Tree>) -> Result<(Manifest, String), ImageError> {
+    let (manifest, version) = manifest(folder)?;
     let path = folder.join(KERNEL);
-    let mut content = Vec::new();
-    let mut file = Summed::new(open(&path)?.take(manifest.kernel.bytes + 1));
-    file.read_to_end(&mut content).map_err(ImageError::at(&path))?;
-    must_be(&path, file.sum(), &manifest.kernel)?;
+    let content = part(&path, &manifest.kernel)?;
     let named = |error: ImageError| ImageError::Wrong(format!("{}: {error}", path.display()));
     kernel::must_be(&content, &manifest.kernel_version).map_err(named)?;
+    for (name, said) in &manifest.first {
+        part(&folder.join(FIRST_STAGE).join(name), said)?;
+    }
     root(&folder.join(ROOT), &manifest, tree)?;
-    Ok(manifest)
+    Ok((manifest, version))
+}
+
+/// A file that is as it should be.
+fn part(path: &Path, said: &Part) -> Result<Vec<u8>, ImageError> {
+    let mut content = Vec::new();
+    let mut file = Summed::new(open(path)?.take(said.bytes + 1));
+    file.read_to_end(&mut content).map_err(ImageError::at(path))?;
+    must_be(path, file.sum(), said)?;
+    Ok(content)
 }
 
 fn root(path: &Path, manifest: &Manifest, tree: Option<&Tree>) -> Result<(), ImageError> {
-    let root = &manifest.root;
     let file: File = open(path)?;
-    let mut packed = Summed::new(file.take(root.packed.bytes + 1));
+    archive(path, file.take(manifest.root.packed.bytes + 1), &manifest.root, tree)
+}
+
+/// Reads a root archive to its end, and into a tree where one is given. `name`: what messages call it.
+///
+/// # Errors
+/// It is not what was said of it. What was made in the tree until then stays, and is not to be used.
+pub(crate) fn archive(name: &Path, packed: impl Read, said: &Root, tree: Option<&Tree>) -> Result<(), ImageError> {
+    let mut packed = Summed::new(packed);
     let limits = Limits {
-        entries: root.entries,
-        bytes: root.unpacked_bytes,
+        entries: said.entries,
+        bytes: said.unpacked_bytes,
     };
     let mut read = || -> Result<Unpacked, ImageError> {
-        let archive = unpacked(BufReader::with_capacity(1 << 17, &mut packed)).map_err(ImageError::at(path))?;
-        unpack::unpack(archive, tree, limits).map_err(|error| ImageError::Wrong(format!("{}: {error}", path.display())))
+        let archive = unpacked(BufReader::with_capacity(1 << 17, &mut packed)).map_err(ImageError::at(name))?;
+        unpack::unpack(archive, tree, limits).map_err(|error| ImageError::Wrong(format!("{}: {error}", name.display())))
     };
     let found = read();
     // A sum that is wrong says more than what came of it.
-    io::copy(&mut packed, &mut io::sink()).map_err(ImageError::at(path))?;
-    must_be(path, packed.sum(), &root.packed)?;
+    io::copy(&mut packed, &mut io::sink()).map_err(ImageError::at(name))?;
+    must_be(name, packed.sum(), &said.packed)?;
     let found = found?;
-    let said = (root.entries, root.unpacked_bytes);
-    match (found.entries, found.bytes) == said {
+    match (found.entries, found.bytes) == (said.entries, said.unpacked_bytes) {
         true => Ok(()),
         false => Err(ImageError::Wrong(format!(
             "{}: it has {} entries and {} bytes, and the manifest says {} and {}",
-            path.display(),
+            name.display(),
             found.entries,
             found.bytes,
-            said.0,
-            said.1
+            said.entries,
+            said.unpacked_bytes
         ))),
     }
 }
@@ -91,25 +104,51 @@ mod tests {
 
     use super::super::make::{self, Wishes};
     use super::*;
+    use super::super::stage;
     use crate::formats::boot_image::tests::bzimage_of;
+    use crate::formats::first_stage::BASE;
+
+    const ISSUE: usize = 60_000;
 
     /// A root with a kernel of this version, whose modules are for 6.1.
     fn root(version: &str) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["boot", "etc", "usr/lib/modules/6.1"] {
-            fs::create_dir_all(root.path().join(folder)).unwrap();
+        stage::tests::fill(root.path(), "usr/lib/modules/6.1");
+        for folder in ["boot", "sbin"] {
+            fs::create_dir(root.path().join(folder)).unwrap();
         }
-        fs::write(root.path().join("usr/lib/modules/6.1/modules.dep"), "").unwrap();
+        fs::write(root.path().join("sbin/init"), "").unwrap();
         fs::write(root.path().join("boot/vmlinuz-6.1"), bzimage_of(version)).unwrap();
-        fs::write(root.path().join("etc/issue"), "hello\n".repeat(10_000)).unwrap();
+        fs::write(root.path().join("etc/issue"), vec![b'x'; ISSUE]).unwrap();
         root
     }
 
-    fn made(root: &Path, output: &Path) -> Result<Manifest, ImageError> {
+    /// What a folder holds: entries, itself among them, and bytes of its files.
+    fn held(folder: &Path) -> (u64, u64) {
+        let mut held = (1, 0);
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let metadata = entry.metadata().unwrap();
+            let inner = match metadata.is_dir() {
+                true => self::held(&entry.path()),
+                false => (1, if metadata.is_file() { metadata.len() } else { 0 }),
+            };
+            held = (held.0 + inner.0, held.1 + inner.1);
+        }
+        held
+    }
+
+    fn made(root: &Path, output: &Path) -> Result<make::Made, ImageError> {
+        let recon = tempfile::NamedTempFile::new().unwrap();
+        fs::write(recon.path(), stage::tests::alone()).unwrap();
+        made_with(root, output, recon.path())
+    }
+
+    fn made_with(root: &Path, output: &Path, recon: &Path) -> Result<make::Made, ImageError> {
         make::make(&Wishes {
             root: root.to_owned(),
             output: output.to_owned(),
             kernel: None,
+            recon: recon.to_owned(),
             level: 3,
             newest: u64::MAX,
         })
@@ -118,28 +157,34 @@ mod tests {
     #[test]
     fn an_image_is_what_its_manifest_says() {
         let (root, image, again) = (root("6.1"), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let manifest = made(root.path(), image.path()).unwrap();
-        assert_eq!(read(image.path(), None).unwrap(), manifest);
+        let made_one = made(root.path(), image.path()).unwrap();
+        let (manifest, version) = read(image.path(), None).unwrap();
+        assert_eq!((&manifest, &version), (&made_one.manifest, &made_one.version));
         assert_eq!(manifest.kernel_version, "6.1");
         // The kernel is beside the archive.
-        assert_eq!((manifest.root.entries, manifest.root.unpacked_bytes), (9, 60_000));
+        let kernel = fs::metadata(root.path().join("boot/vmlinuz-6.1")).unwrap().len();
+        let (entries, bytes) = held(root.path());
+        assert_eq!((manifest.root.entries, manifest.root.unpacked_bytes), (entries - 1, bytes - kernel));
         made(root.path(), again.path()).unwrap();
-        for name in [ROOT, KERNEL, MANIFEST] {
+        let base = format!("{FIRST_STAGE}/{BASE}");
+        for name in [ROOT, KERNEL, MANIFEST, &base] {
             let bytes = |folder: &Path| fs::read(folder.join(name)).unwrap();
             assert_eq!(bytes(image.path()), bytes(again.path()), "{name}");
         }
         let back = tempfile::tempdir().unwrap();
         read(image.path(), Some(&Tree::open(back.path()).unwrap())).unwrap();
-        assert_eq!(fs::read(back.path().join("etc/issue")).unwrap().len(), 60_000);
+        assert_eq!(fs::read(back.path().join("etc/issue")).unwrap().len(), ISSUE);
     }
 
     #[test]
     fn what_is_not_what_it_was_is_no_image() {
         let (root, image) = (root("6.1"), tempfile::tempdir().unwrap());
-        made(root.path(), image.path()).unwrap();
+        let manifest = made(root.path(), image.path()).unwrap().manifest;
+        let base = format!("{FIRST_STAGE}/{BASE}");
         for (name, words) in [
             (ROOT, "SHA-256 is another"),
             (KERNEL, "SHA-256 is another"),
+            (&base, "SHA-256 is another"),
             (MANIFEST, "no manifest of an image"),
         ] {
             let path = image.path().join(name);
@@ -165,10 +210,16 @@ mod tests {
         // A manifest of another archive.
         let path = image.path().join(MANIFEST);
         let text = fs::read_to_string(&path).unwrap();
+        let (entries, bytes) = (manifest.root.entries, manifest.root.unpacked_bytes);
+        let is = format!("\"entries\": {entries}");
         for (from, to, words) in [
-            ("\"entries\": 9", "\"entries\": 10", "it has 9 entries and 60000 bytes"),
-            ("\"entries\": 9", "\"entries\": 8", "more than the 8 entries"),
-            ("60000", "59999", "more than the 59999 bytes"),
+            (&*is, &*format!("\"entries\": {}", entries + 1), &*format!("it has {entries} entries and {bytes} bytes")),
+            (&is, &format!("\"entries\": {}", entries - 1), &format!("more than the {} entries", entries - 1)),
+            (
+                &format!("\"unpacked-bytes\": {bytes}"),
+                &format!("\"unpacked-bytes\": {}", bytes - 1),
+                &format!("more than the {} bytes", bytes - 1),
+            ),
             (
                 "\"6.1\"",
                 "\"6.2\"",
@@ -186,7 +237,7 @@ mod tests {
     #[test]
     fn what_cannot_be_made_leaves_what_was_there() {
         let (good, image) = (root("6.1"), tempfile::tempdir().unwrap());
-        let manifest = made(good.path(), image.path()).unwrap();
+        let version = made(good.path(), image.path()).unwrap().version;
         let other = root("6.2");
         let why = made(other.path(), image.path()).unwrap_err().to_string();
         assert!(
@@ -202,9 +253,17 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(file.ends_with("etc/issue is no folder"), "{file}");
+        let lame = root("6.1");
+        fs::remove_file(lame.path().join("sbin/init")).unwrap();
+        let lame = made(lame.path(), image.path()).unwrap_err().to_string();
+        assert!(lame.contains("has no /sbin/init"), "{lame}");
+        let loose = made_with(good.path(), image.path(), Path::new("/bin/bash"))
+            .unwrap_err()
+            .to_string();
+        assert!(loose.starts_with("/bin/bash needs libraries"), "{loose}");
         fs::create_dir(image.path().join(format!("{KERNEL}.part"))).unwrap();
         made(good.path(), image.path()).unwrap_err();
-        assert_eq!(read(image.path(), None).unwrap(), manifest);
-        assert_eq!(fs::read_dir(image.path()).unwrap().count(), 4, "no half file stays");
+        assert_eq!(read(image.path(), None).unwrap().1, version);
+        assert_eq!(fs::read_dir(image.path()).unwrap().count(), 5, "no half file stays");
     }
 }

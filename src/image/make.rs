@@ -1,21 +1,22 @@
 //! Makes an image of a root file system: archive, kernel and manifest, each under its name once it is whole.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::kernel;
-use super::manifest::{MAX_ENTRIES, Manifest, Part, Root};
 use super::pack::{self, Options};
-use super::{ImageError, KERNEL, MANIFEST, ROOT, Summed};
-use crate::formats::bytes::hex;
+use super::stage::table::Table;
+use super::stage::tree::Tree;
+use super::stage::{self, Stage};
+use super::{ImageError, Summed};
+use crate::formats::image::{FIRST_STAGE, INIT, KERNEL, MANIFEST, MAX_ENTRIES, Manifest, Part, ROOT, Root, version};
 
 /// Level of zstd: beyond it minutes are paid for percents.
 pub(crate) const LEVEL: i32 = 12;
-/// Largest kernel that is taken.
-const MAX_KERNEL: u64 = 1 << 30;
+/// Largest kernel or program that is taken.
+const MAX_FILE: u64 = 1 << 30;
 
 /// What is asked of it.
 pub(crate) struct Wishes {
@@ -24,52 +25,85 @@ pub(crate) struct Wishes {
     pub(crate) output: PathBuf,
     /// Version of the kernel, where the root has several.
     pub(crate) kernel: Option<String>,
+    /// The program that a node starts with.
+    pub(crate) recon: PathBuf,
     pub(crate) level: i32,
     /// The latest time of an entry, in seconds since 1970.
     pub(crate) newest: u64,
 }
 
+/// An image that is whole.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) version: String,
+    pub(crate) manifest: Manifest,
+}
+
 /// # Errors
 /// The root has no kernel, cannot be read whole, or the output cannot be written; an image that was there stays as it was until the new
 /// one is whole.
-pub(crate) fn make(wishes: &Wishes) -> Result<Manifest, ImageError> {
+pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
     let (root, output) = (&wishes.root, &wishes.output);
     // Also where a link leads to it.
     if !fs::metadata(root).map_err(ImageError::at(root))?.is_dir() {
         return Err(ImageError::Wrong(format!("{} is no folder", root.display())));
     }
     must_be_apart(root, output)?;
-    let found = kernel::find(&wishes.root, wishes.kernel.as_deref())?;
-    let content = read_kernel(&found.path)?;
+    if Tree::new(root).real(INIT).is_none() {
+        return Err(ImageError::Wrong(format!(
+            "{} has no {INIT}, so a node would have nothing to start: install its distribution's systemd in it (Debian: systemd-sysv)",
+            root.display()
+        )));
+    }
+    let found = kernel::find(root, wishes.kernel.as_deref())?;
+    let content = read_file(&found.path)?;
     kernel::must_be(&content, &found.version)
         .map_err(|error| ImageError::Wrong(format!("{}: {error}", found.path.display())))?;
+    let first = first_stage(wishes, &found.version)?;
     fs::create_dir_all(output).map_err(ImageError::at(output))?;
     let archive = Unfinished::begin(output, ROOT)?;
     let packed = packed(wishes, &archive)?;
     let mut kernel = Unfinished::begin(output, KERNEL)?;
     kernel.write(&content)?;
-    let part = Part {
-        bytes: content.len() as u64,
-        sha256: hex(&Sha256::digest(&content)),
-    };
-    let manifest = Manifest::new(found.version, part, packed);
+    let mut folder = UnfinishedFolder::begin(output, FIRST_STAGE)?;
+    let mut parts = BTreeMap::new();
+    for (path, bytes) in first.files() {
+        folder.write(&path, bytes)?;
+        parts.insert(path, Part::of(bytes));
+    }
+    let manifest = Manifest::new(found.version, Part::of(&content), parts, packed);
     let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| ImageError::Wrong(error.to_string()))?;
     text.push(b'\n');
+    Manifest::read(&text).map_err(ImageError::Wrong)?;
     let mut described = Unfinished::begin(output, MANIFEST)?;
     described.write(&text)?;
     // The manifest goes first and comes last: what has one is whole.
     let old = output.join(MANIFEST);
-    match fs::remove_file(&old) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ImageError::at(&old)(error)),
-        _ => {}
-    }
+    absent_is_fine(fs::remove_file(&old)).map_err(ImageError::at(&old))?;
+    folder.end()?;
     for part in [archive, kernel, described] {
         part.end()?;
     }
-    File::open(output)
-        .and_then(|folder| folder.sync_all())
-        .map_err(ImageError::at(output))?;
-    Ok(manifest)
+    sync_folder(output)?;
+    Ok(Made {
+        version: version(&text),
+        manifest,
+    })
+}
+
+/// What a node starts from, by the rows of the table that are for nodes.
+fn first_stage(wishes: &Wishes, version: &str) -> Result<Stage, ImageError> {
+    let recon = read_file(&wishes.recon)?;
+    if !stage::is_alone(&recon) {
+        return Err(ImageError::Wrong(format!(
+            "{} needs libraries, and a node has none when it starts: name a recon that is linked statically with --recon, such as \
+             that of the live image",
+            wishes.recon.display()
+        )));
+    }
+    let made = Table::of_nodes()
+        .and_then(|table| Stage::make(&Tree::new(&wishes.root), Some(version), &recon, &table));
+    made.map_err(|error| ImageError::Wrong(format!("{}: {error:#}", wishes.root.display())))
 }
 
 fn packed(wishes: &Wishes, part: &Unfinished) -> Result<Root, ImageError> {
@@ -102,13 +136,26 @@ fn packed(wishes: &Wishes, part: &Unfinished) -> Result<Root, ImageError> {
     })
 }
 
-fn read_kernel(path: &Path) -> Result<Vec<u8>, ImageError> {
+fn read_file(path: &Path) -> Result<Vec<u8>, ImageError> {
     let mut content = Vec::new();
     let file = File::open(path).map_err(ImageError::at(path))?;
-    file.take(MAX_KERNEL)
+    file.take(MAX_FILE)
         .read_to_end(&mut content)
         .map_err(ImageError::at(path))?;
     Ok(content)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), ImageError> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(ImageError::at(folder))
+}
+
+fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// An archive of a folder that it is in would hold itself.
@@ -163,6 +210,54 @@ impl Drop for Unfinished {
         if !self.is_whole {
             // What went wrong is said; this comes on top.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The same of a folder with one more in it, at most.
+struct UnfinishedFolder {
+    name: PathBuf,
+    path: PathBuf,
+    is_whole: bool,
+}
+
+impl UnfinishedFolder {
+    fn begin(folder: &Path, name: &str) -> Result<Self, ImageError> {
+        let path = folder.join(format!("{name}.part"));
+        let made = absent_is_fine(fs::remove_dir_all(&path)).and_then(|()| fs::create_dir(&path));
+        made.map_err(ImageError::at(&path))?;
+        Ok(Self {
+            name: folder.join(name),
+            path,
+            is_whole: false,
+        })
+    }
+
+    fn write(&mut self, path: &str, bytes: &[u8]) -> Result<(), ImageError> {
+        let path = self.path.join(path);
+        let written = || {
+            fs::create_dir_all(path.parent().unwrap_or(&self.path))?;
+            let mut file = File::create(&path)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        written().map_err(ImageError::at(&path))
+    }
+
+    /// In the place of one that was there.
+    fn end(mut self) -> Result<(), ImageError> {
+        sync_folder(&self.path)?;
+        let moved = absent_is_fine(fs::remove_dir_all(&self.name)).and_then(|()| fs::rename(&self.path, &self.name));
+        moved.map_err(ImageError::at(&self.name))?;
+        self.is_whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for UnfinishedFolder {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            let _ = fs::remove_dir_all(&self.path);
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Images of diskless nodes: a root file system as one archive, the kernel that its modules belong to, and a manifest that says what
-//! both have to be.
+//! both have to be; and what a machine starts from before it has any root (`stage`).
 
 pub(crate) mod check;
 pub(crate) mod kernel;
 pub(crate) mod make;
-pub(crate) mod manifest;
 pub(crate) mod pack;
+pub mod stage;
 pub mod unpack;
 
 use std::fs::File;
@@ -15,11 +15,6 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::formats::bytes::hex;
-
-/// Files of an image, in its folder.
-pub(crate) const MANIFEST: &str = "image.json";
-pub(crate) const ROOT: &str = "root.tar.zst";
-pub(crate) const KERNEL: &str = "kernel";
 
 /// Largest window of an archive that is unpacked: 32 MiB of memory. zstd's levels up to 19 take 8 MiB.
 const MAX_WINDOW_LOG: u32 = 25;

@@ -29,6 +29,12 @@ pub const EXPORT: &str = "export";
 /// All of them.
 pub const SERVED_FOLDERS: [&str; 4] = [NODES, ISOS, INSTALL, EXPORT];
 
+/// Images of diskless nodes: `images/<name>/<version>/`, and which version counts.
+pub const IMAGES: &str = "images";
+/// A file with the name of the version that is started; the one before it is in the other.
+pub const CURRENT: &str = "current";
+pub const PREVIOUS: &str = "previous";
+
 /// The newest upload of every machine in one file; on the medium only while it holds all of them.
 pub const TARBALL: &str = "recon-inventory.tar.gz";
 /// What the tarball is called while it lacks something.

@@ -180,6 +180,8 @@ words! {
         Stored = "stored",
         /// It asked its BMC to cut the power, or said that a person has to.
         Off = "off",
+        /// A diskless node: the system of its image is up.
+        Up = "up",
     }
 }
 

@@ -22,15 +22,17 @@ words! {
         Inventory = "inventory",
         /// The whole live system in memory; the inventory runs there as a service.
         Liveboot = "liveboot",
+        /// An image's root in memory, with the image's own kernel: a diskless node. No inventory is taken.
+        Image = "image",
     }
 }
 
 impl PostAction {
-    /// Power-off policy where nobody chose one: an inventory run ends dark, a live system stays up for a person.
+    /// Power-off policy where nobody chose one: an inventory run ends dark, a live system stays up for a person, a node for its work.
     pub fn default_poweroff(self) -> PowerOff {
         match self {
             PostAction::Inventory => PowerOff::Ipmi,
-            PostAction::Liveboot => PowerOff::Never,
+            PostAction::Liveboot | PostAction::Image => PowerOff::Never,
         }
     }
 }

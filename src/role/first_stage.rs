@@ -32,7 +32,7 @@ use crate::sys::{file, init, power};
 use drivers::Drivers;
 use pack::Pack;
 
-/// Made with the initrd (tools/first-stage).
+/// Made with the initrd (`image/stage`).
 const MANIFEST: &str = "/usr/lib/recon/first-stage/manifest.tsv";
 /// A manifest of everything that Linux has is some 2 MB.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
@@ -119,22 +119,37 @@ pub(crate) async fn ports() -> anyhow::Result<Ports> {
     Ok(ports)
 }
 
-/// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded. Gives the port
-/// and that address.
-pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<(MacAddr, PortAddress)> {
-    let manifest = Arc::new(manifest()?);
-    let began = Instant::now();
-    let drivers = begin(&manifest).await?;
+/// Readies the machine for a node's job: returns when its port has its address. Everything else is the work of the node's own system.
+pub(crate) async fn node_port(line: &KernelLine, master: SocketAddr) -> anyhow::Result<(MacAddr, PortAddress)> {
+    let drivers = begin(&Arc::new(manifest()?)).await?;
+    reach(line, master, &drivers).await
+}
+
+/// Brings up the port that the machine booted from.
+async fn reach(
+    line: &KernelLine,
+    master: SocketAddr,
+    drivers: &Arc<Drivers>,
+) -> anyhow::Result<(MacAddr, PortAddress)> {
     if expect_port(line.boot_mac).await? {
         // It has its name before anything switches it on.
-        settled(&drivers, PORTS_LIMIT).await;
+        settled(drivers, PORTS_LIMIT).await;
     }
     let held = line.address.map(|(address, prefix)| PortAddress {
         address,
         prefix,
         router: line.router,
     });
-    let port = bring_up(line.boot_mac, held, master.is_ipv6()).await?;
+    bring_up(line.boot_mac, held, master.is_ipv6()).await
+}
+
+/// Readies the machine for a peer's job: returns when its port has its address, and the drivers of what was found are loaded. Gives the port
+/// and that address.
+pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Result<(MacAddr, PortAddress)> {
+    let manifest = Arc::new(manifest()?);
+    let began = Instant::now();
+    let drivers = begin(&manifest).await?;
+    let port = reach(line, master, &drivers).await?;
     let network = began.elapsed();
     let pack = PACK.get_or_init(|| Pack::new(master, manifest));
     drivers.go_on_with(pack.clone());

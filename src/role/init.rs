@@ -7,14 +7,16 @@
 //! Ctrl-Alt-Del or SIGTERM restarts the machine, SIGPWR powers it off, both in the order of [`end`].
 
 use std::fs::OpenOptions;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::formats::image::INIT;
 use crate::model::console::console;
 use crate::role::guard;
+use crate::role::node::HANDED_OVER;
 use crate::sys::console::drain;
 use crate::sys::{init, power, process, program, watchdog};
 
@@ -60,6 +62,9 @@ pub(crate) fn run() -> ! {
     while !ENDING.load(Ordering::SeqCst) {
         let ended = work();
         AT_WORK.store(false, Ordering::SeqCst);
+        if let Some(root) = handed_over(&ended) {
+            go_to(&root);
+        }
         match ended {
             _ if ENDING.load(Ordering::SeqCst) => break,
             Ok(how) => console!(
@@ -80,6 +85,29 @@ pub(crate) fn run() -> ! {
             std::thread::sleep(STEP);
         }
     }
+}
+
+/// The root of the system that the worker made in this one's place, where it ended well after that.
+fn handed_over(ended: &std::io::Result<std::process::ExitStatus>) -> Option<PathBuf> {
+    let is_well = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
+    let root = std::fs::read_to_string(HANDED_OVER).ok().filter(|_| is_well)?;
+    Some(PathBuf::from(root.trim_end()))
+}
+
+/// Leaves the machine to the system in this root. Returns only where that fails.
+fn go_to(root: &Path) {
+    // The programs of this system would go on in that one.
+    for (signal, limit) in [(libc::SIGTERM, KILLED), (libc::SIGKILL, KILLED)] {
+        init::signal_all(signal);
+        std::thread::sleep(limit);
+    }
+    if let Err(error) = watchdog::stop_left() {
+        console!("the watchdog goes on: {error}");
+    }
+    drain();
+    let error = init::switch_root(root, INIT);
+    let _ = std::fs::remove_file(HANDED_OVER);
+    console!("{INIT} of the node's system could not be started: {error}");
 }
 
 /// Starts the worker and waits for its end; the ends of others are taken meanwhile.

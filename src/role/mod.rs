@@ -8,6 +8,7 @@ pub(crate) mod guard;
 pub mod init;
 pub mod link;
 pub mod master;
+pub(crate) mod node;
 pub mod peer;
 pub(crate) mod ports;
 pub(crate) mod remedy;

@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::live::Accepted;
 use crate::config::{KernelLine, SiteKey};
 use crate::model::console::console;
-use crate::model::{HTTP_PORT, MacAddr, PowerOff};
+use crate::model::{HTTP_PORT, MacAddr, PostAction, PowerOff};
 use crate::probe;
 use crate::sys::systemd;
 
 use crate::role::link::manager::{Choice, Ended};
 use crate::role::peer::network::PortAddress;
-use crate::role::{boot_node, failover, first_stage, guard, master, peer};
+use crate::role::{boot_node, failover, first_stage, guard, master, node, peer};
 
 /// The system that this machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,17 @@ pub(crate) enum System {
 pub(crate) async fn run(line: KernelLine, system: System, stop: CancellationToken) -> anyhow::Result<()> {
     for problem in &line.problems {
         console!("{problem}");
+    }
+    if let Some(master) = line
+        .master
+        .filter(|_| system == System::FirstStage && line.post_action == Some(PostAction::Image))
+    {
+        console!("node of {master}");
+        // Ended, process 1 goes on with what it made.
+        return tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            done = node::run(&line, master) => done,
+        };
     }
     if let Some(master) = line.master {
         systemd::ready("peer");

@@ -8,6 +8,7 @@ pub mod dns;
 pub(crate) mod fair_share;
 pub(crate) mod fetch;
 pub mod http;
+pub(crate) mod images;
 pub mod loader_choice;
 pub(crate) mod metrics;
 pub mod node_table;

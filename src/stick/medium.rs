@@ -1,7 +1,6 @@
 //! The medium this system booted from: where its kernel, initrd and image are, on which disk the running system lies ([`live_disk`]), and
 //! whether it is certain enough that a stick is that medium to write to it ([`may_write`]).
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::formats::first_stage::{BASE, FirstStage, PACK, PORTS, PortTable, TABLE, check_length};
+use crate::formats::first_stage::{FirstStage, PACK};
 use crate::formats::mountinfo::mounted_at;
 use crate::formats::{ReadAt as _, gpt, iso9660};
 use crate::model::slice::{Patch, Slice};
@@ -100,42 +99,20 @@ fn with_files(file: impl Fn(&[&str]) -> io::Result<Slice>, image: Option<Slice>)
     })
 }
 
-/// The first stage; `None` on a medium that has none. All of it or an error: a machine must not get a part.
+/// The first stage; `None` on a medium that has none.
 fn first_stage(file: &impl Fn(&[&str]) -> io::Result<Slice>) -> Result<Option<FirstStage>, String> {
     let [a, b, c] = FIRST_DIR;
-    let held = |names: &[&str]| match file(&[&[a, b, c], names].concat()) {
-        Ok(slice) if slice.length == 0 => Err(format!("{} is empty", names.join("/"))),
-        Ok(slice) => Ok(Some(slice)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{}: {error}", names.join("/"))),
-    };
-    let Some(base) = held(&[BASE])? else {
-        return Ok(None);
-    };
-    let needed = |names: &[&str]| held(names)?.ok_or_else(|| format!("there is no {}", names.join("/")));
-    let (ports, pack) = (needed(&[PORTS])?, needed(&[PACK])?);
-    let table = table(&needed(&[TABLE])?)?;
-    let mut port = BTreeMap::new();
-    for module in table.images() {
-        let image = needed(&["port", &format!("{module}.img")])?;
-        port.insert(module.to_owned(), image);
+    let below = |names: &[&str]| file(&[&[a, b, c], names].concat());
+    match FirstStage::read(&below, &content)? {
+        Some(stage) if stage.pack.is_none() => Err(format!("there is no {PACK}")),
+        stage => Ok(stage),
     }
-    Ok(Some(FirstStage {
-        base,
-        ports,
-        pack,
-        port,
-        table,
-    }))
 }
 
-fn table(slice: &Slice) -> Result<PortTable, String> {
-    // Before it is in memory.
-    check_length(slice.length)?;
+fn content(slice: &Slice) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; slice.length as usize];
-    let read = File::open(&slice.path).and_then(|file| file.read_exact_at(&mut bytes, slice.offset));
-    read.map_err(|error| format!("{TABLE}: {error}"))?;
-    PortTable::read(&String::from_utf8(bytes).map_err(|_| format!("{TABLE} is no text"))?)
+    File::open(&slice.path)?.read_exact_at(&mut bytes, slice.offset)?;
+    Ok(bytes)
 }
 
 fn plain(path: &Path, offset: u64, length: u64) -> Slice {
@@ -383,6 +360,8 @@ mod tests {
         dir
     }
 
+    use crate::formats::first_stage::{BASE, PORTS, TABLE};
+
     const LINES: &[u8] =
         b"pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\n";
     const WHOLE: [(&str, &[u8]); 5] = [
@@ -397,7 +376,7 @@ mod tests {
     fn a_medium_has_a_first_stage_or_none() {
         let medium = folder(&WHOLE);
         let stage = at(medium.path()).unwrap().first_stage.unwrap().unwrap();
-        let lengths = [&stage.base, &stage.ports, &stage.pack, &stage.port["e1000"]].map(|file| file.length);
+        let lengths = [&stage.base, &stage.ports, stage.pack.as_ref().unwrap(), &stage.port["e1000"]].map(|file| file.length);
         assert_eq!(lengths, [4, 5, 4, 6]);
         assert_eq!(stage.port.len(), 1, "virtio_pci is in the base");
         assert_eq!(

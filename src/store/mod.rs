@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub(crate) mod fs_ops;
+pub(crate) mod images;
 pub mod inventory;
 mod json;
 pub(crate) mod leases;

@@ -1,8 +1,9 @@
 //! What only process 1 does: the first mounts, its children's ends, and the machine's.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -55,6 +56,72 @@ pub(crate) fn leave_console() -> io::Result<()> {
 /// What ends a machine, said to process 1: Ctrl-Alt-Del is SIGINT (reboot(2)); who means it by hand sends SIGTERM, and SIGPWR comes where
 /// power fails or a host wants a guest off (signal(7)).
 const END_SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGPWR];
+
+/// Mounts that a system takes over from the one before it.
+const MOVED: [&str; 4] = ["/dev", "/proc", "/sys", "/run"];
+/// What the kernel gives the first program (init/main.c).
+const ENVIRONMENT: [&CStr; 2] = [c"HOME=/", c"TERM=linux"];
+
+/// Leaves this root for another one and starts the first program there, in the place of this one; what is in the old root, which is
+/// memory, is freed. As switch_root(8) does it. Returns only where that failed.
+pub(crate) fn switch_root(root: &Path, program: &str) -> io::Error {
+    match leave_for(root, program) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn leave_for(root: &Path, program: &str) -> io::Result<std::convert::Infallible> {
+    let program = CString::new(program)?;
+    for place in MOVED {
+        let target = root.join(place.trim_start_matches('/'));
+        match std::fs::create_dir(&target) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        mount::shift(Path::new(place), &target)?;
+    }
+    std::env::set_current_dir(root)?;
+    empty(Path::new("/"), std::fs::metadata("/")?.dev());
+    mount::shift(Path::new("."), Path::new("/"))?;
+    std::os::unix::fs::chroot(".")?;
+    std::env::set_current_dir("/")?;
+    hear_end_signals()?;
+    let console = rustix::fs::open("/dev/console", OFlags::RDWR | OFlags::NOCTTY, Mode::empty());
+    if let Ok(console) = &console {
+        for standard in 0..=2 {
+            // SAFETY: both are descriptors of this process.
+            checked(unsafe { libc::dup2(console.as_raw_fd(), standard) })?;
+        }
+    }
+    drop(console);
+    let arguments = [program.as_ptr(), std::ptr::null()];
+    let environment = [ENVIRONMENT[0].as_ptr(), ENVIRONMENT[1].as_ptr(), std::ptr::null()];
+    // SAFETY: both lists end with a null pointer, and their texts outlive the call. Rust ignores SIGPIPE, which the next program would as well.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+    }
+    Err(io::Error::last_os_error())
+}
+
+/// Removes what is in a folder and on the same file system. What cannot be removed stays in memory, and is no reason not to go on.
+fn empty(folder: &Path, device: u64) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.dev() != device {
+            continue;
+        }
+        let _ = match metadata.is_dir() {
+            true => {
+                empty(&path, device);
+                std::fs::remove_dir(&path)
+            }
+            false => std::fs::remove_file(&path),
+        };
+    }
+}
 
 /// Keeps these from this thread and all that it starts later; for [`wait_for_end`]. Children inherit it, so the worker takes it back
 /// ([`hear_end_signals`]).

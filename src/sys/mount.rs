@@ -62,6 +62,21 @@ pub(crate) fn memory(target: &Path, options: &str) -> io::Result<()> {
     mount(Path::new("tmpfs"), target, c"tmpfs", flags, &options)
 }
 
+/// Mounts an empty root file system in memory at `target`, with the options of tmpfs(5): whatever a root may hold works in it.
+pub(crate) fn root(target: &Path, options: &str) -> io::Result<()> {
+    mount(Path::new("root"), target, c"tmpfs", 0, &c_string(options.as_bytes())?)
+}
+
+/// Shows a file or folder at a second place (mount(8), `--bind`).
+pub(crate) fn bind(from: &Path, target: &Path) -> io::Result<()> {
+    mount(from, target, c"", libc::MS_BIND, c"")
+}
+
+/// Moves a mount, with all that is mounted below it (mount(8), `--move`).
+pub(super) fn shift(from: &Path, target: &Path) -> io::Result<()> {
+    mount(from, target, c"", libc::MS_MOVE, c"")
+}
+
 /// Mounts a file system of the kernel's own, with its options and flags of mount(2). One that is mounted there already is no error.
 pub(super) fn kernel(kind: &CStr, target: &Path, options: &CStr, flags: libc::c_ulong) -> io::Result<()> {
     match mount(Path::new("none"), target, kind, flags, options) {

@@ -1,8 +1,9 @@
 //! The programs of others that recon starts: no other can be named where one is started. `kiwi/programs.tsv` says where each comes
 //! from, README what is run for what.
 
-use std::fmt;
+use std::path::PathBuf;
 use std::process::Command;
+use std::{fmt, io};
 
 /// Makes [`Program`] and [`PROGRAMS`] of one table, a line for each, which `tools/check.sh` reads as well.
 macro_rules! programs {
@@ -51,6 +52,11 @@ impl Program {
     pub(crate) fn command(self) -> Command {
         Command::new(self.name())
     }
+}
+
+/// The file of this program.
+pub(crate) fn path() -> io::Result<PathBuf> {
+    std::fs::read_link("/proc/self/exe")
 }
 
 /// This program once more, to be started by its caller.

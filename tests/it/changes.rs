@@ -51,13 +51,17 @@ const STARTED: [(&str, Program, Option<&str>); 14] = [
 const ASKS: [(&str, Program); 1] = [("src/probe/disks/raid_ask.rs", Program::Smartctl)];
 
 /// Files that open or make something to write to it, with what that is.
-const WRITERS: [(&str, &str); 20] = [
+const WRITERS: [(&str, &str); 24] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
     (
         "src/role/peer/post.rs",
         "the workload's folder and its marker, in memory",
     ),
     ("src/image/make.rs", "the image that a person asked for"),
+    ("src/image/stage/mod.rs", "the first stage of an image that is built"),
+    ("src/store/images.rs", "the data partition"),
+    ("src/role/node.rs", "what process 1 is told, in memory"),
+    ("src/role/node/system.rs", "who a node is, in memory"),
     ("src/sys/tree.rs", "the folder that a person named to unpack to"),
     ("src/role/first_stage/pack.rs", "drivers and programs, in memory"),
     ("src/role/init.rs", "the log of the first stage, in memory"),
@@ -87,7 +91,7 @@ const WRITERS: [(&str, &str); 20] = [
 ];
 
 /// Settings of the running system that are made by netlink and other calls: file, what is called, README's words.
-const SETTINGS: [(&str, &str, &str); 18] = [
+const SETTINGS: [(&str, &str, &str); 19] = [
     ("src/sys/netif.rs", ".up()", "switched on"),
     ("src/sys/netif.rs", ".down()", "switched off again"),
     ("src/sys/netif.rs", "(index).name(", "renamed"),
@@ -100,6 +104,7 @@ const SETTINGS: [(&str, &str, &str); 18] = [
     ("src/sys/lldp_socket.rs", "PACKET_MR_", "group addresses"),
     ("src/sys/mount.rs", "libc::mount(", "mounted"),
     ("src/sys/sandbox.rs", "libc::mount(", "memory file system"),
+    ("src/sys/init.rs", "libc::execve(", "takes the place of the first stage"),
     ("src/sys/kexec.rs", "SYS_kexec_file_load", "another kernel is loaded"),
     ("src/sys/kexec.rs", "libc::reboot(", "started in the place"),
     ("src/sys/power.rs", "libc::reboot(", "power off"),

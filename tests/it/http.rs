@@ -19,10 +19,10 @@ use tokio::net::TcpStream;
 use crate::lifecycle::{serve, site};
 
 /// Status, headers in lower case, body.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: HashMap<String, String>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
@@ -57,7 +57,7 @@ async fn ask(stream: &mut TcpStream, method: &str, target: &str, headers: &[&str
     Answer { status, headers, body }
 }
 
-async fn get(address: SocketAddr, target: &str, headers: &[&str]) -> Answer {
+pub(crate) async fn get(address: SocketAddr, target: &str, headers: &[&str]) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     ask(&mut stream, "GET", target, headers).await
 }
@@ -135,7 +135,7 @@ fn staged(folder: &std::path::Path) -> Arc<Site> {
     boot.first_stage = Some(FirstStage {
         base,
         ports,
-        pack,
+        pack: Some(pack),
         port: [("e1000".to_owned(), e1000)].into(),
         table: PortTable::read(
             "pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\n",

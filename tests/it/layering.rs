@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     (
         "role",
         &[
-            "config", "formats", "model", "probe", "service", "stick", "store", "sys",
+            "config", "formats", "image", "model", "probe", "service", "stick", "store", "sys",
         ],
     ),
     (
@@ -49,6 +49,8 @@ const EDGES: &[&str] = &[
     "image/make.rs",
     "image/mod.rs",
     "image/pack.rs",
+    "image/stage/mod.rs",
+    "image/stage/tree.rs",
     "image/unpack.rs",
     "probe/bmc.rs",
     "probe/bmc/ipmi/mod.rs",
@@ -113,6 +115,10 @@ const EDGES: &[&str] = &[
     "role/master/status.rs",
     "role/master/storage.rs",
     "role/master/tarball.rs",
+    "role/node.rs",
+    "role/node/root.rs",
+    "role/node/system.rs",
+    "role/node/up.rs",
     "role/peer.rs",
     "role/peer/collect.rs",
     "role/peer/lease.rs",
@@ -163,7 +169,9 @@ const EDGES: &[&str] = &[
     "stick/medium.rs",
     "stick/partition.rs",
     "stick/partition/medium.rs",
+    "service/images.rs",
     "store/fs_ops.rs",
+    "store/images.rs",
     "store/leases.rs",
     "store/leases/sync.rs",
     "store/leases/writer.rs",

@@ -11,6 +11,7 @@ mod help;
 mod http;
 mod layering;
 mod lifecycle;
+mod node_image;
 mod old_ipxe;
 mod packets;
 mod packets6;

@@ -157,6 +157,7 @@ fn client(post_action: PostAction) -> request::Boot<'static> {
             post_action,
             poweroff: PowerOff::Never,
         },
+        image: None,
         kernel_arguments: "",
         pause_seconds: 0,
         arch: Some("x86_64".to_owned()),
@@ -686,7 +687,7 @@ async fn boots_by_what_dhcp_tells_it_alone(ports: Option<&str>, line_has: &'stat
     parts.boot.first_stage = ports.map(|ports| FirstStage {
         base: file("base.img"),
         ports: file("ports.img"),
-        pack: file("modules.pack"),
+        pack: Some(file("modules.pack")),
         port: [("virtio_net".to_owned(), file("virtio_net.img"))].into(),
         table: PortTable::read(ports).unwrap(),
     });

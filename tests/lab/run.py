@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--repeat", type=int, default=1, metavar="N", help="the whole run N times")
     two.add_argument("--busy", action="store_true", help="keep one core busy meanwhile; doubles the deadlines")
     two.add_argument("--long", action="store_true", help="the slow scenarios too")
+    two.add_argument("--node-image", type=Path, metavar="FOLDER", help="an image of diskless nodes (target ramroot), for the scenarios about those")
     two.add_argument("--list", action="store_true", help="name the scenarios and stop")
     three = commands.add_parser("measure", parents=[product], help="figures")
     three.add_argument("--rounds", type=int, default=1, metavar="N", help="each way N times")
@@ -66,7 +67,8 @@ def _options(args: argparse.Namespace) -> Options:
     if args.iso is None or args.recon is None:
         raise LabError("--iso IMAGE and --recon BINARY are needed")
     patience = args.patience * (_BUSY_PATIENCE if getattr(args, "busy", False) else 1.0)
-    options = Options(args.iso.resolve(), args.recon.resolve(), _workdir(args), args.accel, patience, args.keep, args.verbose)
+    options = Options(args.iso.resolve(), args.recon.resolve(), _workdir(args), args.accel, patience, args.keep, args.verbose,
+                      getattr(args, "node_image", None))
     check_host(options)
     command.require_executable(options.recon)
     return options

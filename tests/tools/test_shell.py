@@ -106,9 +106,9 @@ class FirstStage(unittest.TestCase):
 
     def test_an_image_is_made_anew_where_the_builder_changed(self) -> None:
         files = {Path(line).relative_to(TOP) for line in said("first_stage_sources").splitlines()}
-        used = {name for file in (TOP / "tools/first-stage").glob("*.rs") for name in re.findall(r"recon::formats::(\w+)", file.read_text())}
+        used = {name for file in (TOP / "src/image/stage").glob("*.rs") for name in re.findall(r"crate::formats::(\w+)", file.read_text())}
         self.assertGreaterEqual(used, {"cpio", "modules", "first_stage"})
-        needed = {Path("Cargo.lock"), Path("tools/first-stage/plan.rs"), Path("src/formats/modules/depmod.rs")}
+        needed = {Path("Cargo.lock"), Path("src/image/stage/plan.rs"), Path("tools/first-stage/main.rs"), Path("src/formats/modules/depmod.rs")}
         for name in used:
             file = Path(f"src/formats/{name}.rs")
             needed.add(file if (TOP / file).exists() else file.with_suffix("") / "mod.rs")

@@ -128,7 +128,12 @@ fn memory(root: &Path, name: &str) -> Option<u64> {
 
 /// What programs may take without others being put out (proc_meminfo(5), `MemAvailable`).
 pub(super) fn available_bytes() -> Option<u64> {
-    memory(Path::new("/"), "MemAvailable:")
+    memory_bytes("MemAvailable:")
+}
+
+/// What the kernel says of its memory by this name.
+pub(crate) fn memory_bytes(name: &str) -> Option<u64> {
+    memory(Path::new("/"), name)
 }
 
 pub(super) fn kexec_facts() -> KexecFacts {

@@ -7,7 +7,7 @@ mod kexec;
 mod last_report;
 mod load;
 pub(crate) mod look;
-mod machine;
+pub(crate) mod machine;
 pub(crate) mod plan;
 pub(crate) mod run;
 mod session;

@@ -57,6 +57,11 @@ impl Session {
 
     /// Tells the master how far this machine is. One try: the next report or the upload tells it as well.
     pub(crate) async fn report(&self, stage: Stage, message: Option<String>, failure: Option<String>) {
+        self.is_heard(stage, message, failure).await;
+    }
+
+    /// The same; true where the master heard it.
+    pub(crate) async fn is_heard(&self, stage: Stage, message: Option<String>, failure: Option<String>) -> bool {
         let report = StageReport {
             stage,
             macs: self.macs.clone(),
@@ -64,13 +69,16 @@ impl Session {
             message,
             failure,
         };
-        let Ok(body) = serde_json::to_vec(&report) else { return };
+        let Ok(body) = serde_json::to_vec(&report) else {
+            return false;
+        };
         let target = format!("/api/v1/nodes/{}/stage", self.id);
         match self.ask(Method::POST, &target, body.into(), QUICK).await {
-            Ok(Answer { status, .. }) if status.is_success() => {}
+            Ok(Answer { status, .. }) if status.is_success() => return true,
             Ok(Answer { status, .. }) => tracing::warn!(%status, %stage, "the master did not take a stage report"),
             Err(error) => tracing::warn!(%error, %stage, "reporting a stage"),
         }
+        false
     }
 
     /// One try.

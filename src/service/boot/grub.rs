@@ -24,18 +24,23 @@ pub(crate) fn config(master: SocketAddr) -> String {
     )
 }
 
+/// Script for a node whose image is not here. What fetched it asks again.
+pub(crate) fn no_image(reason: &str) -> String {
+    format!("echo \"recon: this node cannot be booted: {reason}; asking again in 30 seconds\"\nsleep 20\n")
+}
+
 /// Script that boots one machine by its policy. GRUB knows no netmask, so the initrd asks for its address itself.
 pub(crate) fn boot(boot: &Boot) -> String {
     let server = Endpoint(boot.master).host();
     let initrds = boot.initrds().into_iter();
     let initrds: String = initrds
-        .map(|(_, path)| format!(" (http,{server})/boot/x86_64/{path}"))
+        .map(|(_, path)| format!(" (http,{server})/{path}"))
         .collect();
     format!(
         "{pause}\
          echo \"recon: {action} from {base}\"\n\
          for try in 1 2 3; do\n\
-         if linux (http,{server})/boot/x86_64/kernel {line}; then\n\
+         if linux (http,{server})/{kernel} {line}; then\n\
          if initrd{initrds}; then\n\
          boot\n\
          fi\n\
@@ -52,6 +57,7 @@ pub(crate) fn boot(boot: &Boot) -> String {
         },
         action = boot.policy.post_action.as_str(),
         base = Endpoint(boot.master),
+        kernel = boot.kernel(),
         line = kernel_line_of_grub(boot),
     )
 }

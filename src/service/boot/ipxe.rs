@@ -81,14 +81,14 @@ pub fn boot(boot: &Boot) -> String {
 
 /// Loads the kernel, with its line.
 fn kernel(boot: &Boot) -> String {
-    let (base, query) = (Endpoint(boot.master), boot.kernel_query());
-    format!("kernel {base}/boot/x86_64/kernel?{query} {}", kernel_line(boot))
+    let (base, path, query) = (Endpoint(boot.master), boot.kernel(), boot.kernel_query());
+    format!("kernel {base}/{path}?{query} {}", kernel_line(boot))
 }
 
 /// Loads what is unpacked beside the kernel. Each has a name: the kernel's EFI stub finds it by the one in its line.
 fn initrds(boot: &Boot, or: &str) -> String {
     let base = Endpoint(boot.master);
-    let line = |(name, path)| format!("initrd --name {name} {base}/boot/x86_64/{path} || goto {or}\n");
+    let line = |(name, path)| format!("initrd --name {name} {base}/{path} || goto {or}\n");
     boot.initrds().into_iter().map(line).collect()
 }
 
@@ -107,6 +107,18 @@ pub fn refusal(reason: &str) -> String {
          echo recon: this machine cannot be booted: {reason}; going back to the firmware in 60 seconds\n\
          sleep 60\n\
          exit 1\n"
+    )
+}
+
+/// Script for a node whose image is not here: it waits until somebody brings it.
+pub fn no_image(master: SocketAddr, mac: Option<MacAddr>, reason: &str) -> String {
+    format!(
+        "#!ipxe\n\
+         :retry\n\
+         echo recon: this node cannot be booted: {reason}; asking again in 30 seconds\n\
+         sleep 30\n\
+         chain --replace {script} || goto retry\n",
+        script = full_script_url(master, mac),
     )
 }
 

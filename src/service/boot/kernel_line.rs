@@ -56,6 +56,11 @@ fn line(boot: &Boot, address: &str) -> String {
     );
     let way = match boot.policy.post_action {
         PostAction::Inventory => address.to_owned(),
+        // By its sum, so that what it starts is what was meant, whatever becomes of the folder.
+        PostAction::Image => match boot.image() {
+            Some(image) => format!("{address} recon.image={}", image.pinned),
+            None => address.to_owned(),
+        },
         // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.
         PostAction::Liveboot => format!(
             " root=live:{}/image.iso rd.live.image rd.live.overlay.overlayfs=1 rd.neednet=1 ip={dhcp}",

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::memory::QUERY;
 use crate::formats::first_stage::BusId;
-use crate::model::{Endpoint, MacAddr, NodePolicy, PostAction};
+use crate::formats::image::{FIRST_STAGE, KERNEL};
+use crate::model::{Endpoint, MacAddr, NodePolicy, PinnedImage, PostAction, layout};
 
 /// What a machine starts with beside the kernel. Its script chooses, and says so in its question for the kernel: both count the memory of the
 /// same files, whatever became of the machine meanwhile.
@@ -25,6 +26,21 @@ impl StartsWith {
     }
 }
 
+/// The image that a node starts in the place of the medium's system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeImage {
+    pub pinned: PinnedImage,
+    /// Files of its first stage for this port, as paths below that folder.
+    pub first_stage: Vec<String>,
+}
+
+impl NodeImage {
+    /// Its folder, below this master.
+    fn folder(&self) -> String {
+        format!("{}/{}/{}", layout::IMAGES, self.pinned.name, self.pinned.version)
+    }
+}
+
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
 pub struct Boot<'a> {
@@ -41,6 +57,8 @@ pub struct Boot<'a> {
     /// Files of the first stage that an inventory on this port starts with, as paths below its folder. Empty where the medium has none.
     pub first_stage: Vec<String>,
     pub policy: NodePolicy,
+    /// What it starts, where the policy is that it starts an image.
+    pub image: Option<NodeImage>,
     /// More words for the kernel command line, from `recon.toml`.
     pub kernel_arguments: &'a str,
     /// Processor for which the boot program is built, as it told us.
@@ -59,23 +77,42 @@ impl Boot<'_> {
         self.mac.map(|mac| mac.dashed()).or_else(filled_in)
     }
 
+    /// The image, for a node.
+    pub(super) fn image(&self) -> Option<&NodeImage> {
+        let is_node = self.policy.post_action == PostAction::Image;
+        self.image.as_ref().filter(|_| is_node)
+    }
+
     /// Files of the first stage with which it starts; none for the whole system, which needs all that the initrd has.
     fn first_stage(&self) -> &[String] {
         match self.policy.post_action {
             PostAction::Inventory => &self.first_stage,
             PostAction::Liveboot => &[],
+            PostAction::Image => self.image.as_ref().map_or(&[], |image| &image.first_stage),
+        }
+    }
+
+    /// The kernel's path below this master.
+    pub(crate) fn kernel(&self) -> String {
+        match self.image() {
+            Some(image) => format!("{}/{KERNEL}", image.folder()),
+            None => "boot/x86_64/kernel".to_owned(),
         }
     }
 
     /// What is loaded beside the kernel, in the order in which it is unpacked: the name that the boot program gives it, and the path
-    /// below this master's `/boot/x86_64/`.
+    /// below this master.
     pub(crate) fn initrds(&self) -> Vec<(&str, String)> {
         let name = |path: &'_ String| path.rfind('/').map_or(0, |slash| slash + 1);
+        let folder = match self.image() {
+            Some(image) => format!("{}/{FIRST_STAGE}", image.folder()),
+            None => "boot/x86_64/first".to_owned(),
+        };
         let files = self.first_stage().iter();
         match files.as_slice() {
-            [] => vec![("initrd", "initrd".to_owned())],
+            [] => vec![("initrd", "boot/x86_64/initrd".to_owned())],
             _ => files
-                .map(|path| (&path[name(path)..], format!("first/{path}")))
+                .map(|path| (&path[name(path)..], format!("{folder}/{path}")))
                 .collect(),
         }
     }
@@ -113,7 +150,7 @@ pub fn full_script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> S
 /// A client as boot programs describe it, for tests.
 #[cfg(test)]
 pub(crate) mod example {
-    use super::Boot;
+    use super::{Boot, NodeImage};
     use crate::formats::first_stage;
     use crate::model::{NodePolicy, PostAction, PowerOff};
 
@@ -129,6 +166,7 @@ pub(crate) mod example {
                 post_action,
                 poweroff: PowerOff::Ipmi,
             },
+            image: None,
             kernel_arguments: "",
             arch: Some("x86_64".to_owned()),
             memtest_efi: false,
@@ -144,6 +182,20 @@ pub(crate) mod example {
             bus,
             first_stage: first_stage::example().initrds(bus),
             ..client(post_action)
+        }
+    }
+
+    /// A node, whose image has a first stage for its port.
+    pub(crate) fn node(port: &str) -> Boot<'static> {
+        let bus = port.parse().ok();
+        let image = NodeImage {
+            pinned: format!("compute@3ea150742bbf:{}0000", "3ea150742bbf".repeat(5)).parse().unwrap(),
+            first_stage: first_stage::example().initrds(bus),
+        };
+        Boot {
+            bus,
+            image: Some(image),
+            ..client(PostAction::Image)
         }
     }
 

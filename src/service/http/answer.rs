@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::config::live::REMEDY;
 use crate::model::console::console;
 use crate::model::layout;
-use crate::service::boot::{grub, ipxe, resolve};
+use crate::service::boot::resolve;
 use crate::service::dhcp4::leases::{LeaseTable, LeaseTables};
 use crate::service::http::limits;
 use crate::service::http::sendfile::SendfileQueue;
@@ -24,6 +24,7 @@ use super::response::{Body, json, line, set_static, whole};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::workload::prove;
+use super::boot::Reader;
 use super::{boot, export, nodes};
 
 pub(super) async fn answer(
@@ -75,9 +76,9 @@ async fn serve(
     let from = (client, own);
     match route {
         Route::Index => whole(StatusCode::OK, "text/html; charset=utf-8", INDEX),
-        Route::BootScript(who) => boot::ipxe_script(asked, master, &who),
-        Route::GrubScript(who) => boot::script(asked, master, &who, grub::boot),
-        Route::Menu(who) => boot::script(asked, master, &who, ipxe::menu),
+        Route::BootScript(who) => boot::ipxe_script(asked, master, &who).await,
+        Route::GrubScript(who) => boot::script(asked, master, &who, Reader::Grub).await,
+        Route::Menu(who) => boot::script(asked, master, &who, Reader::Menu).await,
         Route::Made(made) => {
             site.node_table().loader_runs(client);
             boot::boot_script(resolve::made(made, master))
@@ -91,6 +92,7 @@ async fn serve(
         Route::Post => files::file(asked, &site.data.folder.join(layout::WORKLOAD)).await,
         Route::PostProof(nonce) => workload(site, nonce).await,
         Route::Tarball => export::tarball(asked, own).await,
+        Route::NodeImage(names) => boot::image_file(asked, &names).await,
         Route::Data(names) => files::data(asked, &names).await,
         Route::Status => json(StatusCode::OK, &site.master.status(site)),
         Route::Metrics => whole(

@@ -7,15 +7,18 @@ use hyper::{Response, StatusCode, header};
 
 use crate::config::Settings;
 use crate::formats::first_stage::{BusId, FirstStage};
+use crate::formats::image::{FIRST_STAGE, KERNEL};
 use crate::model::console::console;
 use crate::model::slice::Slice;
 use crate::model::start_report::SERVER;
-use crate::model::{PostAction, Stage};
+use crate::model::{ImageWord, PostAction, Stage};
 use crate::service::boot::request::StartsWith;
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::script::complete;
-use crate::service::boot::{ipxe, memory, programs, request, resolve};
+use crate::service::boot::{grub, ipxe, memory, programs, request, resolve};
+use crate::service::images::Image;
 use crate::service::node_table::LoaderReport;
+use crate::service::workers::blocking;
 use crate::sys::clock;
 
 use super::files::{self, Asked};
@@ -24,42 +27,96 @@ use super::route::Who;
 use super::sendfile::WentOut;
 use super::site::Site;
 
+/// What asks for a machine's own script, so the language it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    Ipxe,
+    Menu,
+    Grub,
+}
+
+impl Reader {
+    fn text(self, boot: &request::Boot<'_>) -> String {
+        match self {
+            Reader::Ipxe => ipxe::boot(boot),
+            Reader::Menu => ipxe::menu(boot),
+            Reader::Grub => grub::boot(boot),
+        }
+    }
+
+    /// For a node whose image is not here; a menu has other things to offer.
+    fn without_image(self, master: SocketAddr, who: &Who, reason: &str) -> Option<String> {
+        match self {
+            Reader::Ipxe => Some(ipxe::no_image(master, who.mac, reason)),
+            Reader::Menu => None,
+            Reader::Grub => Some(grub::no_image(reason)),
+        }
+    }
+}
+
 /// What iPXE asks for first: how to say who it is, then its script. The address that DHCP gives it has no room for what its port is, so
 /// it is sent round once more where that counts.
-pub(super) fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
+pub(super) async fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
     let policy = asked
         .site
         .settings
         .now()
         .policy(who.mac.as_slice(), who.uuid.as_deref());
-    let wants_bus = first_stage_of(asked.site, asked.client, policy.post_action).is_some();
+    let wants_bus = policy.post_action == PostAction::Image
+        || first_stage_of(asked.site, asked.client, policy.post_action).is_some();
     if who.said_mac && (who.said_bus || !wants_bus) {
-        return script(asked, master, who, ipxe::boot);
+        return script(asked, master, who, Reader::Ipxe).await;
     }
-    asks_script(asked, who);
+    asks_script(asked, who, None);
     boot_script(ipxe::entry(master, who.mac))
 }
 
-/// A machine's own script, as `write` has it.
-pub(super) fn script(
-    asked: Asked<'_>,
-    master: SocketAddr,
-    who: &Who,
-    write: fn(&request::Boot) -> String,
-) -> Response<Body> {
-    asks_script(asked, who);
+/// A machine's own script.
+pub(super) async fn script(asked: Asked<'_>, master: SocketAddr, who: &Who, reader: Reader) -> Response<Body> {
     let settings = asked.site.settings.now();
-    boot_script(write(&boot_of(asked.site, &settings, master, asked.client, who)))
+    let image = image_of(asked.site, &settings, who).await;
+    let image = image.transpose();
+    asks_script(asked, who, image.as_ref().ok().and_then(Option::as_deref));
+    let missing = image.as_ref().err().and_then(|(word, why)| {
+        let reason = format!("the image {word} is not here, or not whole");
+        let text = reader.without_image(master, who, &reason)?;
+        tell_refused(asked, why);
+        Some(text)
+    });
+    if let Some(text) = missing {
+        return boot_script(text);
+    }
+    let mut boot = boot_of(asked.site, &settings, master, asked.client, who);
+    boot.image = image.ok().flatten().map(|image| request::NodeImage {
+        pinned: image.pinned.clone(),
+        first_stage: image.first_stage.initrds(boot.bus),
+    });
+    boot_script(reader.text(&boot))
+}
+
+/// The image of a machine that starts one, or the word for it and why there is none.
+async fn image_of(site: &Arc<Site>, settings: &Settings, who: &Who) -> Option<Result<Arc<Image>, (ImageWord, String)>> {
+    let word = settings.image(who.mac.as_slice(), who.uuid.as_deref())?.clone();
+    let (site, wanted) = (Arc::clone(site), word.clone());
+    let found = blocking(move || Ok(site.images.find(&wanted))).await;
+    let found = found.unwrap_or_else(|error| Err(error.to_string()));
+    Some(found.map_err(|why| (word, why)))
+}
+
+/// Tells the person at the master, once, why a machine does not get what it asks for.
+fn tell_refused(asked: Asked<'_>, reason: &str) {
+    let (site, client) = (asked.site, asked.client);
+    if site.node_table().refused(client, reason) {
+        // Its own statement: nobody waits for the node table while the console is slow.
+        let name = site.node_table().name_of(client);
+        console!("machine {name}: {reason}");
+    }
 }
 
 pub(super) async fn kernel(asked: Asked<'_>, who: &Who) -> Response<Body> {
     let (site, client) = (asked.site, asked.client);
     if let Some(reason) = no_kernel(site, client, who) {
-        if site.node_table().refused(client, &reason) {
-            // Its own statement: nobody waits for the node table while the console is slow.
-            let name = site.node_table().name_of(client);
-            console!("machine {name}: {reason}");
-        }
+        tell_refused(asked, &reason);
         return line(StatusCode::CONFLICT, &reason);
     }
     if !asked.head {
@@ -74,6 +131,25 @@ pub(super) fn why(asked: Asked<'_>, who: &Who) -> Response<Body> {
         Some(reason) => boot_script(ipxe::refusal(&reason)),
         None => line(StatusCode::NOT_FOUND, "nothing is known against it"),
     }
+}
+
+/// A file of an image. `names`: its path below the data partition.
+pub(super) async fn image_file(asked: Asked<'_>, names: &[String]) -> Response<Body> {
+    let (site, client) = (Arc::clone(asked.site), asked.client);
+    let first_stage = match names {
+        [_, _, _, folder, path @ ..] if folder == FIRST_STAGE => Some(path.join("/")),
+        [_, _, _, name] if name == KERNEL && !asked.head => {
+            site.node_table().fetched(client, Stage::Kernel, clock::run_time());
+            None
+        }
+        _ => None,
+    };
+    let went_out: Option<WentOut> = first_stage.filter(|_| !asked.head).map(|path| {
+        let note: WentOut = Arc::new(move || site.node_table().initrd(client, Some(&path)));
+        note
+    });
+    let went_out = went_out.as_ref();
+    files::data(Asked { went_out, ..asked }, names).await
 }
 
 pub(super) async fn initrd(asked: Asked<'_>) -> Response<Body> {
@@ -129,7 +205,7 @@ pub(super) fn boot_script(text: String) -> Response<Body> {
 }
 
 /// Notes that a boot program asks for its script, and tells the person at the master of a machine that loops.
-fn asks_script(asked: Asked<'_>, who: &Who) {
+fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) {
     if asked.head {
         return;
     }
@@ -139,10 +215,9 @@ fn asks_script(asked: Asked<'_>, who: &Who) {
     let bus = bus_of(site, who);
     let said = LoaderReport {
         needed_mib: needed_mib(site, stage, policy.post_action, bus),
-        last_file: site
-            .boot
-            .first_stage
-            .as_ref()
+        last_file: image
+            .map(|image| &image.first_stage)
+            .or(site.boot.first_stage.as_ref())
             .and_then(|stage| stage.initrds(bus).pop()),
         mac: who.mac,
         arch: who.arch.clone(),
@@ -246,6 +321,7 @@ fn boot_of<'a>(
         bus,
         first_stage: first_stage.map(|stage| stage.initrds(bus)).unwrap_or_default(),
         policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
+        image: None,
         kernel_arguments: &settings.kernel_arguments,
         arch: who.arch.clone(),
         memtest_efi: site.boot.loaders.path(programs::MEMTEST_EFI).is_some(),

@@ -33,6 +33,8 @@ pub enum Route {
     PostProof(Option<[u8; 16]>),
     /// Every stored inventory in one file.
     Tarball,
+    /// A file of an image of nodes, as a relative path of plain names.
+    NodeImage(Vec<String>),
     /// A file or folder of the data partition, as a relative path of plain names.
     Data(Vec<String>),
     Status,
@@ -122,6 +124,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "starts"] => return only("POST", method, Route::Starts),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
+        [layout::IMAGES, ..] => Route::NodeImage(names.iter().map(|s| (*s).to_owned()).collect()),
         [folder, ..] if layout::SERVED_FOLDERS.contains(folder) => {
             Route::Data(names.iter().map(|s| (*s).to_owned()).collect())
         }
@@ -236,6 +239,11 @@ mod tests {
                 Route::FirstStage("port/e1000.img".into()),
             ),
             ("GET", "/image.iso", Route::Image),
+            (
+                "GET",
+                "/images/compute/3ea150742bbf/kernel?memory=",
+                Route::NodeImage(["images", "compute", "3ea150742bbf", "kernel"].map(String::from).into()),
+            ),
             ("GET", "/post.tgz", Route::Post),
             ("GET", "/export/recon-inventory.tar.gz", Route::Tarball),
             ("GET", "/loaders/autoexec.ipxe", Route::Made(Made::Autoexec)),

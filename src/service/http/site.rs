@@ -17,6 +17,7 @@ use crate::model::api::Status;
 use crate::model::slice::Slice;
 use crate::service::boot::loaders::Loaders;
 use crate::service::dhcp4::leases::LeaseTables;
+use crate::service::images::Images;
 use crate::service::metrics::Metrics;
 use crate::service::node_table::NodeTable;
 use crate::service::workers::{Workers, blocking};
@@ -28,6 +29,7 @@ use crate::service::http::transfer_queue::Gate;
 /// Everything the services of one master share.
 pub struct Site {
     pub boot: BootFiles,
+    pub images: Images,
     pub data: Data,
     pub settings: Arc<Live>,
     pub node_table: Arc<Mutex<NodeTable>>,
@@ -153,6 +155,7 @@ impl Site {
     ) -> Self {
         Site {
             boot,
+            images: Images::new(&data.folder),
             data,
             settings,
             node_table: Arc::default(),

@@ -6,7 +6,7 @@ use crate::model::api::{NodeStatus, StageTime};
 
 /// What sorts the rows of a screen: machines on their way first, because those are the ones to wait for.
 pub fn urgency(stored: bool, stage: Stage) -> (bool, Stage) {
-    (stored && stage == Stage::Off, stage)
+    (stage == Stage::Up || stored && stage == Stage::Off, stage)
 }
 
 impl NodeTable {

@@ -26,7 +26,7 @@ impl NodeTable {
         // With that word an agent begins, whether its firmware was heard or not.
         node.booted |= report.stage == Stage::Agent;
         node.starts.spoke();
-        if report.stage < Stage::Off {
+        if report.stage != Stage::Off {
             // It speaks again after it asked for its power to be cut: it was not.
             node.reached[Stage::Off as usize] = None;
         }

@@ -12,7 +12,7 @@ from .errors import LabError
 from .namespace import Namespace
 
 # Stage names in the order in which a node reaches them (src/model/node.rs).
-STAGES = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored", "off")
+STAGES = ("seen", "addressed", "loader", "kernel", "agent", "collected", "stored", "off", "up")
 Json = dict[str, Any]
 _BODY_LIMIT = 64 << 20
 

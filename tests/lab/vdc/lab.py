@@ -32,6 +32,8 @@ class Options:
     keep: bool = False
     # Show serial lines as they come.
     verbose: bool = False
+    # An image of diskless nodes, as `recon image pack` makes it.
+    node_image: Path | None = None
 
 
 def check_host(options: Options) -> None:

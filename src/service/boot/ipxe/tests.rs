@@ -1,7 +1,7 @@
 use super::*;
 use crate::formats::first_stage;
 use crate::model::MacAddr;
-use crate::service::boot::request::example::{E1000, TWO_DRIVERS, client, staged};
+use crate::service::boot::request::example::{E1000, TWO_DRIVERS, client, node, staged};
 use crate::service::boot::request::script_url;
 use crate::service::boot::{autoexec, grub};
 
@@ -64,6 +64,10 @@ fn scripts_are_the_reviewed_ones() {
         &boot(&staged(PostAction::Inventory, "07-00-00-00-00")),
     );
     golden("first-stage-menu.ipxe", &menu(&staged(PostAction::Inventory, E1000)));
+    golden("node.ipxe", &boot(&node(E1000)));
+    golden("node.grub", &grub::boot(&node(E1000)));
+    let mac = client(PostAction::Image).mac;
+    golden("no-image.ipxe", &no_image("192.168.219.1:80".parse().unwrap(), mac, "the image compute is not here, or not whole"));
     golden("first-stage.grub", &grub::boot(&staged(PostAction::Inventory, "")));
     golden(
         "entry-port.ipxe",

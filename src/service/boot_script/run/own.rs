@@ -123,7 +123,8 @@ fn is_meant(plan: &Plan, boot: &Boot) {
     let with = if is_staged { "first" } else { "initrd" };
     let bus = boot.bus.filter(|_| is_staged);
     let bus = bus.map(|bus| format!("&bus={bus}")).unwrap_or_default();
-    assert_eq!(plan.url, format!("{KERNEL}&action={action}&with={with}{bus}"));
+    let kernel = KERNEL.replace("boot/x86_64/kernel", &boot.kernel());
+    assert_eq!(plan.url, format!("{kernel}&action={action}&with={with}{bus}"));
     let initrds: Vec<_> = plan
         .initrds
         .iter()
@@ -132,7 +133,7 @@ fn is_meant(plan: &Plan, boot: &Boot) {
     let meant: Vec<_> = boot.initrds();
     let meant: Vec<_> = meant
         .into_iter()
-        .map(|(name, path)| (name, format!("{BASE}/boot/x86_64/{path}")))
+        .map(|(name, path)| (name, format!("{BASE}/{path}")))
         .collect();
     assert_eq!(initrds, meant);
     assert!(plan.initrds.iter().all(|initrd| initrd.place.is_none()));
@@ -147,6 +148,9 @@ fn is_meant(plan: &Plan, boot: &Boot) {
     assert_eq!(read.master, Some(boot.master));
     assert_eq!(read.post_action, Some(boot.policy.post_action));
     assert_eq!(read.poweroff, Some(boot.policy.poweroff));
+    let is_node = boot.policy.post_action == PostAction::Image;
+    let pinned = boot.image.as_ref().filter(|_| is_node).map(|image| &image.pinned);
+    assert_eq!(read.image.as_ref(), pinned);
 }
 
 /// Each kind of client of a master.
@@ -182,6 +186,8 @@ fn clients() -> Vec<Boot<'static>> {
         staged(TWO_DRIVERS),
         staged("07-00-00-00-00"),
         memtest(staged("")),
+        example::node(E1000),
+        example::node(""),
     ]
 }
 
@@ -239,6 +245,24 @@ fn a_client_without_a_system_goes_back_to_its_firmware() {
     assert_eq!((ran.end, ran.waited, ran.fetched.len()), (Request::Exit(1), 30, 0));
     let ran = run(&ipxe::refusal("why"), None, machine(), any, 0);
     assert_eq!((ran.end, ran.waited), (Request::Exit(1), 60));
+}
+
+/// Somebody brings the image after a while.
+#[test]
+fn a_node_waits_for_its_image() {
+    let node = example::node(E1000);
+    let script = ipxe::no_image(master(), node.mac, "the image compute is not here, or not whole");
+    let there = ipxe::boot(&node);
+    let answer = |url: &str, nth: usize| match url.contains("/boot.ipxe?") {
+        true => (nth >= 3).then(|| there.clone()),
+        false => any(url, nth),
+    };
+    let ran = run(&script, None, machine(), answer, 0);
+    let Request::Boot(plan) = &ran.end else {
+        panic!("{:?} after {}", ran.end, ran.said)
+    };
+    is_meant(plan, &node);
+    assert!(ran.waited >= 120 && ran.said.contains("the image compute is not here"), "{}", ran.said);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::*;
+use crate::formats::first_stage;
 
 /// An ELF file with nothing but a section `.modinfo`, as far as a reader of sections looks at a module.
 fn module(fields: &str) -> Vec<u8> {
@@ -61,12 +63,22 @@ const TABLE: &str = "base\tdrivers/net/virtio-net\tclouds\nport\tdrivers/net/nic
 /// A root tree in which /lib is no link, modules are packed, and firmware as well.
 fn scratch() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
+    fill(root.path(), "lib/modules/5.14.21-default");
+    root
+}
+
+/// A program that needs no other file, as far as its head tells.
+pub(crate) fn alone() -> Vec<u8> {
+    module("license=Apache")
+}
+
+/// The same in a tree that is there; `modules`: the folder of the kernel's.
+pub(crate) fn fill(root: &Path, modules: &str) {
     let put = |path: &str, content: &[u8]| {
-        let path = root.path().join(path);
+        let path = root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     };
-    let modules = "lib/modules/5.14.21-default";
     let all = [
         ("net/virtio-net", "", "alias=a"),
         (
@@ -79,6 +91,8 @@ fn scratch() -> tempfile::TempDir {
         ("net/mrp", "", "license=GPL"),
         ("net/mii", "", "license=GPL"),
         ("net/phy", "", "license=GPL"),
+        // Of the table of our own images.
+        ("net/ethernet/acme/acme", "", "license=GPL"),
         ("scsi/hba", " kernel/drivers/scsi/core.ko.zst", "firmware=nic/a.fw"),
         ("scsi/core", "", "license=GPL"),
         ("scsi/evil", "", "license=GPL"),
@@ -95,7 +109,7 @@ fn scratch() -> tempfile::TempDir {
     put(
         &format!("{modules}/modules.alias"),
         b"# c\nalias virtio:d1* virtio_net\nalias pci:v1* nic\nalias usb:v2* nic\nalias mdio:1 nic\nalias pci:v3* nic_old\nalias pci:v4* hba\n\
-          alias pci:v5* core\nalias phy-any phy\n",
+          alias pci:v5* core\nalias pci:v6* acme\nalias phy-any phy\n",
     );
     put(
         &format!("{modules}/modules.softdep"),
@@ -112,12 +126,12 @@ fn scratch() -> tempfile::TempDir {
     put("lib/modprobe.d/a.conf", b"options hba b=2\n");
     put("lib/modprobe.d/b.conf", b"options hba c=3\n");
     put("lib/modprobe.d/c.conf", b"options hba d=4\n");
-    symlink("/dev/null", root.path().join("etc/modprobe.d/c.conf")).unwrap();
-    symlink("/dev/null", root.path().join("lib/modprobe.d/d.conf")).unwrap();
+    symlink("/dev/null", root.join("etc/modprobe.d/c.conf")).unwrap();
+    symlink("/dev/null", root.join("lib/modprobe.d/d.conf")).unwrap();
     put("lib/firmware/nic/a.fw.xz", b"");
     put("lib/firmware/nic/plain", b"b1");
     put("lib/firmware/secret/x", b"secret");
-    symlink("plain", root.path().join("lib/firmware/nic/b1.fw")).unwrap();
+    symlink("plain", root.join("lib/firmware/nic/b1.fw")).unwrap();
     let xz = Command::new("xz")
         .args(["--check=crc32", "--stdout", "/proc/self/cmdline"])
         .output();
@@ -126,17 +140,16 @@ fn scratch() -> tempfile::TempDir {
         &xz.expect("xz is missing (package xz-utils)").stdout,
     );
     put("bin/dash", b"#!/x");
-    fs::set_permissions(root.path().join("bin/dash"), fs::Permissions::from_mode(0o4755)).unwrap();
-    symlink("/bin/dash", root.path().join("bin/sh")).unwrap();
+    fs::set_permissions(root.join("bin/dash"), fs::Permissions::from_mode(0o4755)).unwrap();
+    symlink("/bin/dash", root.join("bin/sh")).unwrap();
     put("var/ca/all.pem", b"certificates");
-    fs::create_dir(root.path().join("etc/ssl")).unwrap();
-    symlink("/var/ca/all.pem", root.path().join("etc/ssl/all.pem")).unwrap();
-    root
+    fs::create_dir(root.join("etc/ssl")).unwrap();
+    symlink("/var/ca/all.pem", root.join("etc/ssl/all.pem")).unwrap();
 }
 
 fn made() -> Stage {
     let root = scratch();
-    Stage::make(&Tree::new(root.path()), b"recon", &Table::read(TABLE).unwrap()).unwrap()
+    Stage::make(&Tree::new(root.path()), None, b"recon", &Table::read(TABLE).unwrap()).unwrap()
 }
 
 fn names(list: &str) -> Names {
@@ -172,7 +185,7 @@ fn what_several_rows_add_is_wanted_once() {
     let table = format!(
         "{TABLE}with\tdrivers/net/ni*\tdrivers/net/ph*\nwith\tdrivers/net/nic\tdrivers/net/nic\nwith\tdrivers/net/nic\tdrivers/net/mii\n"
     );
-    let stage = Stage::make(&Tree::new(root.path()), b"recon", &Table::read(&table).unwrap()).unwrap();
+    let stage = Stage::make(&Tree::new(root.path()), None, b"recon", &Table::read(&table).unwrap()).unwrap();
     let manifest = Manifest::read(&stage.manifest).unwrap();
     assert_eq!(manifest.module("nic").unwrap().soft, ["phy", "mii"]);
     assert_eq!(stage.plan.ports["nic"], names("nic mii phy"));
@@ -230,6 +243,34 @@ fn the_manifest_leads_to_what_is_packed() {
     assert_eq!(content("/var/ca/all.pem").1, b"certificates");
 }
 
+/// A node fetches its root and nothing else: what it cannot have in its initrd it has no way to.
+#[test]
+fn a_node_starts_from_its_ports_alone() {
+    let root = scratch();
+    let table = Table {
+        pack: Vec::new(),
+        groups: Vec::new(),
+        ..Table::read(TABLE).unwrap()
+    };
+    let stage = Stage::make(&Tree::new(root.path()), Some("5.14.21-default"), b"recon", &table).unwrap();
+    let names: Vec<String> = stage.files().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, [BASE, PORTS, first_stage::TABLE, "port/nic.img", "port/nic_old.img"]);
+    let manifest = Manifest::read(&stage.manifest).unwrap();
+    let nic = manifest.module("nic").unwrap();
+    assert!(manifest.packed(&nic.path).is_none() && manifest.group("shell").is_none());
+    assert!(manifest.module("hba").is_none(), "its own system looks for that");
+    assert!(Stage::make(&Tree::new(root.path()), Some("6.1"), b"recon", &table).is_err());
+    let own = Table::of_nodes().unwrap();
+    assert!(own.pack.is_empty() && own.groups.is_empty() && own.port.len() > 5);
+}
+
+#[test]
+fn only_a_program_without_libraries_is_alone() {
+    assert!(is_alone(&alone()));
+    let shell = fs::read("/bin/bash").unwrap();
+    assert!(!is_alone(&shell) && !is_alone(b"#!/bin/sh\n") && !is_alone(b""));
+}
+
 /// What no reader of the medium takes must not get onto one.
 #[test]
 fn a_table_that_would_not_be_read_is_not_written() {
@@ -246,7 +287,7 @@ fn a_table_that_would_not_be_read_is_not_written() {
         fs::write(modules.join(name), text).unwrap();
     }
     let table = Table::read(TABLE).unwrap();
-    let said = Stage::make(&Tree::new(root.path()), b"recon", &table).err().unwrap();
+    let said = Stage::make(&Tree::new(root.path()), None, b"recon", &table).err().unwrap();
     assert_eq!(
         format!("{said:#}"),
         "ports.tsv would not be read: line 4 of ports.tsv is no alias"
@@ -325,7 +366,7 @@ fn links_of_a_tree_stay_in_it() {
 
 #[test]
 fn the_table_of_the_image_is_read() {
-    let table = Table::read(include_str!("../../kiwi/common/first-stage.tsv")).unwrap();
+    let table = Table::read(include_str!("../../../kiwi/common/first-stage.tsv")).unwrap();
     let txgbe = "kernel/drivers/net/ethernet/wangxun/txgbe/txgbe.ko";
     let txgbe = Vec::from_iter(table::second(&table.with, txgbe).map(String::as_str));
     for part in [

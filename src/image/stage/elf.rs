@@ -6,9 +6,9 @@ use anyhow::Context;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection};
-use recon::formats::modules::depmod;
+use crate::formats::modules::depmod;
 
-use crate::tree::Tree;
+use super::tree::Tree;
 
 /// Folders that the loader of a distribution looks in without a cache or a variable. The first stage has neither.
 const LIBRARIES: [&str; 6] = [
@@ -21,7 +21,7 @@ const LIBRARIES: [&str; 6] = [
 ];
 
 /// The firmware that a module names.
-pub(crate) fn firmware(module: &[u8]) -> anyhow::Result<Vec<String>> {
+pub(super) fn firmware(module: &[u8]) -> anyhow::Result<Vec<String>> {
     let file = ElfFile64::<object::Endianness>::parse(module)?;
     let section = file.section_by_name(".modinfo").context("no section .modinfo")?;
     let names = depmod::modinfo(section.data()?, "firmware")
@@ -32,7 +32,7 @@ pub(crate) fn firmware(module: &[u8]) -> anyhow::Result<Vec<String>> {
 
 /// What a program or library asks the loader for.
 #[derive(Debug, Default)]
-struct Needs {
+pub(super) struct Needs {
     loader: Option<String>,
     libraries: Vec<String>,
     /// Folders to look in before all others.
@@ -40,7 +40,7 @@ struct Needs {
 }
 
 impl Needs {
-    fn read(program: &[u8]) -> anyhow::Result<Needs> {
+    pub(super) fn read(program: &[u8]) -> anyhow::Result<Needs> {
         let file = ElfFile64::<object::Endianness>::parse(program)?;
         let text = |bytes: &[u8]| std::str::from_utf8(bytes).map(str::to_owned);
         let mut needs = Needs::default();
@@ -63,13 +63,17 @@ impl Needs {
         }
         Ok(needs)
     }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.loader.is_none() && self.libraries.is_empty()
+    }
 }
 
 /// Files by the paths that they are asked for by, and where each really is in the tree.
-pub(crate) type Files = BTreeMap<String, String>;
+pub(super) type Files = BTreeMap<String, String>;
 
 /// Adds a program with its loader and all libraries that it, and those in turn, name.
-pub(crate) fn add_with_libraries(tree: &Tree, program: &str, files: &mut Files) -> anyhow::Result<()> {
+pub(super) fn add_with_libraries(tree: &Tree, program: &str, files: &mut Files) -> anyhow::Result<()> {
     let mut next = vec![program.to_owned()];
     while let Some(path) = next.pop() {
         if files.contains_key(&path) {

@@ -4,21 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use recon::formats::modules::alias_matches;
-use recon::formats::modules::depmod::{self, Setting};
+use lzma_rust2::XzReader;
+use crate::formats::modules::alias_matches;
+use crate::formats::modules::depmod::{self, Setting};
 
 /// Links on one way through a tree; more is a circle.
 const MAX_LINKS: usize = 40;
+/// What unpacking one file of xz may take; its highest level takes 65 MiB (xz(1)).
+const XZ_MEMORY_KIB: u32 = 128 << 10;
 
-pub(crate) struct Tree {
+/// A folder that is some system's root: links lead nowhere outside.
+pub struct Tree {
     root: PathBuf,
 }
 
 impl Tree {
-    pub(crate) fn new(root: &Path) -> Tree {
+    pub fn new(root: &Path) -> Tree {
         Tree { root: root.to_owned() }
     }
 
@@ -60,7 +63,7 @@ impl Tree {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    pub(crate) fn read(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn read(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let real = self.real(path).with_context(|| format!("no {path} in the tree"))?;
         fs::read(self.outside(&real)).with_context(|| format!("reading {path} of the tree"))
     }
@@ -78,7 +81,7 @@ impl Tree {
     }
 
     /// What a file holds, unpacked by its ending.
-    pub(crate) fn unpacked(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn unpacked(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let packed = self.read(path)?;
         let mut bytes = Vec::new();
         let unpacked = match path.rsplit_once('.').map_or("", |(_, ending)| ending) {
@@ -86,13 +89,13 @@ impl Tree {
                 .read_to_end(&mut bytes)
                 .map(|_| bytes),
             "zst" => zstd::stream::decode_all(&packed[..]),
-            "xz" => return unxz(&self.outside(&self.real(path).unwrap_or_default())),
+            "xz" => unxz(&packed),
             _ => return Ok(packed),
         };
         unpacked.with_context(|| format!("unpacking {path}"))
     }
 
-    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
+    pub(super) fn names(&self, folder: &str) -> Vec<String> {
         let real = self.real(folder).map(|real| fs::read_dir(self.outside(&real)));
         let entries = real.into_iter().flatten().flatten().flatten();
         let mut names: Vec<String> = entries
@@ -102,13 +105,13 @@ impl Tree {
         names
     }
 
-    pub(crate) fn mode(&self, path: &str) -> anyhow::Result<u32> {
+    pub(super) fn mode(&self, path: &str) -> anyhow::Result<u32> {
         use std::os::unix::fs::PermissionsExt;
         Ok(fs::metadata(self.outside(path))?.permissions().mode() & 0o777)
     }
 
     /// Every file and link below a folder, as paths from there, sorted.
-    pub(crate) fn below(&self, folder: &str) -> Vec<String> {
+    pub(super) fn below(&self, folder: &str) -> Vec<String> {
         let mut found = Vec::new();
         let mut next = vec![String::new()];
         while let Some(part) = next.pop() {
@@ -130,52 +133,44 @@ impl Tree {
     }
 }
 
-/// The program that every build host has; a library for it would bring six more.
-fn unxz(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut xz = Command::new("xz");
-    xz.arg("--decompress")
-        .arg("--stdout")
-        .arg("--")
-        .arg(path)
-        .stderr(Stdio::inherit());
-    let output = xz.output().context("xz does not start (package xz-utils or xz)")?;
-    if !output.status.success() {
-        bail!("xz does not unpack {}", path.display());
-    }
-    Ok(output.stdout)
+/// With one stream and nothing behind it, as kernels and drivers read it.
+fn unxz(packed: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    XzReader::new_mem_limit(packed, false, XZ_MEMORY_KIB).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A kernel module of the tree.
 #[derive(Debug, Default)]
-pub(crate) struct Module {
+pub(super) struct Module {
     /// Below the folder of the version, as modules.dep has it.
-    pub(crate) path: String,
+    pub(super) path: String,
     /// Names, each behind what needs it.
-    pub(crate) needs: Vec<String>,
+    pub(super) needs: Vec<String>,
     /// Names of modules that should be before it.
-    pub(crate) soft: Vec<String>,
-    pub(crate) aliases: Vec<String>,
-    pub(crate) options: String,
+    pub(super) soft: Vec<String>,
+    pub(super) aliases: Vec<String>,
+    pub(super) options: String,
 }
 
 /// All that modules.* and modprobe.d tell.
-pub(crate) struct Modules {
-    pub(crate) version: String,
+pub(super) struct Modules {
+    pub(super) version: String,
     /// In the tree.
-    pub(crate) folder: String,
-    pub(crate) all: BTreeMap<String, Module>,
-    pub(crate) builtin: BTreeSet<String>,
+    pub(super) folder: String,
+    pub(super) all: BTreeMap<String, Module>,
+    pub(super) builtin: BTreeSet<String>,
     /// Paths of those that are built in. They do not tell which devices they drive.
-    pub(crate) inside: Vec<String>,
+    pub(super) inside: Vec<String>,
     /// Those that modprobe.d forbids.
-    pub(crate) never: BTreeSet<String>,
+    pub(super) never: BTreeSet<String>,
     /// Those that are not loaded for the sake of a device.
-    pub(crate) blacklist: BTreeSet<String>,
+    pub(super) blacklist: BTreeSet<String>,
 }
 
 impl Modules {
-    pub(crate) fn read(tree: &Tree) -> anyhow::Result<Modules> {
-        let (version, folder) = version(tree)?;
+    pub(super) fn read(tree: &Tree, kernel: Option<&str>) -> anyhow::Result<Modules> {
+        let (version, folder) = version(tree, kernel)?;
         let text = |name: &str| tree.text(&format!("{folder}/{name}"));
         let mut all: BTreeMap<String, Module> = BTreeMap::new();
         for row in depmod::dependencies(&text("modules.dep")?) {
@@ -247,7 +242,7 @@ impl Modules {
     }
 
     /// Names with everything that those need, and what should be loaded before; a name that is not there is left out.
-    pub(crate) fn closure<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+    pub(super) fn closure<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
         let mut all = BTreeSet::new();
         let mut next: Vec<&String> = names.into_iter().collect();
         while let Some(name) = next.pop() {
@@ -261,8 +256,8 @@ impl Modules {
     }
 }
 
-/// Version and folder of the only kernel.
-fn version(tree: &Tree) -> anyhow::Result<(String, String)> {
+/// Version and folder of a kernel, or of the only one.
+fn version(tree: &Tree, wanted: Option<&str>) -> anyhow::Result<(String, String)> {
     let mut found = Vec::new();
     // Where /lib is not a link to /usr/lib yet, it is there.
     for folder in ["/usr/lib/modules", "/lib/modules"] {
@@ -274,9 +269,10 @@ fn version(tree: &Tree) -> anyhow::Result<(String, String)> {
         }
     }
     found.dedup();
+    found.retain(|(name, _)| wanted.is_none_or(|wanted| wanted == name));
     match <[_; 1]>::try_from(found) {
         Ok([one]) => Ok(one),
-        Err(found) => bail!("the tree has {} kernels, and must have one: {found:?}", found.len()),
+        Err(found) => bail!("the tree has modules of {} kernels, and must have those of one: {found:?}", found.len()),
     }
 }
 

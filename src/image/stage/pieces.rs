@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use recon::formats::cpio::Archive;
-use recon::formats::modules::{self, Packed, Parts, alias_matches, depmod};
+use crate::formats::cpio::Archive;
+use crate::formats::modules::{self, Packed, Parts, alias_matches, depmod};
 use sha2::{Digest, Sha256};
 
-use crate::elf::{self, Files};
-use crate::plan::{Names, Plan};
-use crate::table::{Table, fits};
-use crate::tree::{Modules, Tree};
+use super::elf::{self, Files};
+use super::plan::{Names, Plan};
+use super::table::{Table, fits};
+use super::tree::{Modules, Tree};
 
 /// The level that takes longest with a window of 8 MiB, which is the most that a small machine should keep for it.
 const ZSTD_LEVEL: i32 = 19;
@@ -24,23 +24,23 @@ const ZSTD_LEVEL: i32 = 19;
 const FIRMWARE: [&str; 2] = ["/usr/lib/firmware", "/lib/firmware"];
 
 /// A module as it goes into an image.
-pub(crate) struct Content {
+pub(super) struct Content {
     /// Where it lies in an image.
-    pub(crate) path: String,
-    pub(crate) bytes: Vec<u8>,
+    pub(super) path: String,
+    pub(super) bytes: Vec<u8>,
     /// Paths in [`Contents::firmware`].
-    pub(crate) firmware: Vec<String>,
+    pub(super) firmware: Vec<String>,
 }
 
 /// Everything that a piece may be made of, by name of the module and by path in an image.
-pub(crate) struct Contents {
-    pub(crate) modules: BTreeMap<String, Content>,
-    pub(crate) firmware: BTreeMap<String, Vec<u8>>,
+pub(super) struct Contents {
+    pub(super) modules: BTreeMap<String, Content>,
+    pub(super) firmware: BTreeMap<String, Vec<u8>>,
 }
 
 impl Contents {
     /// Reads the modules and whatever firmware they name that the tree has.
-    pub(crate) fn read(tree: &Tree, modules: &Modules, table: &Table, names: &Names) -> anyhow::Result<Contents> {
+    pub(super) fn read(tree: &Tree, modules: &Modules, table: &Table, names: &Names) -> anyhow::Result<Contents> {
         let there = FirmwareTree::new(tree, table);
         let mut contents = Contents {
             modules: BTreeMap::new(),
@@ -72,7 +72,7 @@ impl Contents {
     }
 
     /// Bytes of some modules and of their firmware.
-    pub(crate) fn sizes(&self, names: &Names) -> (usize, usize) {
+    pub(super) fn sizes(&self, names: &Names) -> (usize, usize) {
         let modules = names.iter().map(|name| self.modules[name].bytes.len()).sum();
         let firmware = self
             .firmware_of(names)
@@ -87,7 +87,7 @@ impl Contents {
     }
 
     /// Adds modules and their firmware to an archive.
-    pub(crate) fn add(&self, archive: &mut Archive, names: &Names) -> anyhow::Result<()> {
+    pub(super) fn add(&self, archive: &mut Archive, names: &Names) -> anyhow::Result<()> {
         for content in names.iter().map(|name| &self.modules[name]) {
             archive.file(&content.path, 0o644, &content.bytes)?;
         }
@@ -98,7 +98,7 @@ impl Contents {
     }
 
     /// An image of some modules.
-    pub(crate) fn image(&self, names: &Names) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn image(&self, names: &Names) -> anyhow::Result<Vec<u8>> {
         let mut archive = Archive::default();
         self.add(&mut archive, names)?;
         zstd(&archive.finish()?)
@@ -135,7 +135,7 @@ impl FirmwareTree {
     }
 }
 
-pub(crate) fn zstd(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(super) fn zstd(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut packer = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
     // A damaged image is noticed when it is unpacked.
     packer.include_checksum(true)?;
@@ -143,7 +143,7 @@ pub(crate) fn zstd(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Does the same to each, on all processors; the answers are in the order of the questions.
-pub(crate) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(super) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::new());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -168,14 +168,14 @@ pub(crate) fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync)
 
 /// Programs that are fetched together.
 #[derive(Default)]
-pub(crate) struct Group {
+pub(super) struct Group {
     /// Path in an image, and where it is in the tree.
-    pub(crate) files: BTreeMap<String, String>,
-    pub(crate) links: BTreeMap<String, String>,
+    pub(super) files: BTreeMap<String, String>,
+    pub(super) links: BTreeMap<String, String>,
 }
 
 /// The groups of the table, and the programs that the tree does not have.
-pub(crate) fn groups(tree: &Tree, table: &Table) -> anyhow::Result<(BTreeMap<String, Group>, Vec<String>)> {
+pub(super) fn groups(tree: &Tree, table: &Table) -> anyhow::Result<(BTreeMap<String, Group>, Vec<String>)> {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     let mut missing = Vec::new();
     for (name, program) in &table.groups {
@@ -227,7 +227,7 @@ fn merged(path: &str) -> String {
 }
 
 /// The pack: gzip members one after another, and where each is.
-pub(crate) fn pack(files: &BTreeMap<String, (u32, &[u8])>) -> anyhow::Result<(Vec<u8>, Vec<Packed>)> {
+pub(super) fn pack(files: &BTreeMap<String, (u32, &[u8])>) -> anyhow::Result<(Vec<u8>, Vec<Packed>)> {
     let sums: BTreeMap<&String, [u8; 32]> = files
         .iter()
         .map(|(path, (_, bytes))| (path, Sha256::digest(bytes).into()))
@@ -266,7 +266,7 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// The manifest's records of all modules of the plan.
-pub(crate) fn module_records(modules: &Modules, plan: &Plan, contents: &Contents) -> Parts {
+pub(super) fn module_records(modules: &Modules, plan: &Plan, contents: &Contents) -> Parts {
     let mut parts = Parts {
         kernel: modules.version.clone(),
         builtin: modules.builtin.iter().cloned().collect(),

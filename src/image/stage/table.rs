@@ -1,34 +1,39 @@
 //! kiwi/common/first-stage.tsv: what goes where. The words are explained in its head.
 
 use anyhow::{Context, bail};
-use recon::formats::modules::{alias_matches, depmod};
+use crate::formats::modules::{alias_matches, depmod};
+
+/// As every first stage of ours is made.
+const OF_IMAGES: &str = include_str!("../../../kiwi/common/first-stage.tsv");
 
 /// The table. Each list has its rows in their order; a pattern is one of fnmatch(3).
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    pub(crate) base: Vec<String>,
-    pub(crate) port: Vec<String>,
+pub struct Table {
+    pub(super) base: Vec<String>,
+    pub(super) port: Vec<String>,
     /// Besides ports, for the image that has nobody to fetch it from.
-    pub(crate) boot: Vec<String>,
-    pub(crate) pack: Vec<String>,
-    pub(crate) never: Vec<String>,
-    pub(crate) allow: Vec<String>,
+    pub(super) boot: Vec<String>,
+    pub(super) pack: Vec<String>,
+    pub(super) never: Vec<String>,
+    pub(super) allow: Vec<String>,
     /// What goes with a module besides what it needs.
-    pub(crate) with: Vec<(String, String)>,
+    pub(super) with: Vec<(String, String)>,
     /// Devices of a driver, should it be built in.
-    pub(crate) drives: Vec<(String, String)>,
+    pub(super) drives: Vec<(String, String)>,
     /// Ports of their own image only, and why.
-    pub(crate) rare: Vec<(String, String)>,
+    pub(super) rare: Vec<(String, String)>,
     /// Network drivers without an image, and why.
-    pub(crate) except: Vec<(String, String)>,
+    pub(super) except: Vec<(String, String)>,
     /// Firmware that is left out, and why.
-    pub(crate) no_firmware: Vec<(String, String)>,
+    pub(super) no_firmware: Vec<(String, String)>,
     /// Group and program, or `name=program` for a link, or the path of a file.
-    pub(crate) groups: Vec<(String, String)>,
+    pub(super) groups: Vec<(String, String)>,
 }
 
 impl Table {
-    pub(crate) fn read(text: &str) -> anyhow::Result<Table> {
+    /// # Errors
+    /// The first line that says nothing, with its number.
+    pub fn read(text: &str) -> anyhow::Result<Table> {
         let mut table = Table::default();
         for (line, row) in (1..).zip(text.lines()) {
             if !row.is_empty() && !row.starts_with('#') {
@@ -36,6 +41,18 @@ impl Table {
             }
         }
         Ok(table)
+    }
+
+    /// For a node, which fetches a whole root in the place of single parts.
+    ///
+    /// # Errors
+    /// As of [`Self::read`].
+    pub(crate) fn of_nodes() -> anyhow::Result<Table> {
+        Ok(Table {
+            pack: Vec::new(),
+            groups: Vec::new(),
+            ..Table::read(OF_IMAGES)?
+        })
     }
 
     fn add(&mut self, row: &str) -> anyhow::Result<()> {
@@ -61,14 +78,14 @@ impl Table {
 }
 
 /// Whether one of the patterns fits a module's path below its version's folder, without `kernel/` and the ending.
-pub(crate) fn fits<'a>(patterns: impl IntoIterator<Item = &'a String>, path: &str) -> bool {
+pub(super) fn fits<'a>(patterns: impl IntoIterator<Item = &'a String>, path: &str) -> bool {
     let path = depmod::stem(path).unwrap_or(path);
     let path = path.strip_prefix("kernel/").unwrap_or(path);
     patterns.into_iter().any(|pattern| alias_matches(pattern, path))
 }
 
 /// The same for rows of two fields: the second one's.
-pub(crate) fn second<'a>(rows: &'a [(String, String)], path: &'a str) -> impl Iterator<Item = &'a String> {
+pub(super) fn second<'a>(rows: &'a [(String, String)], path: &'a str) -> impl Iterator<Item = &'a String> {
     rows.iter()
         .filter(|(glob, _)| fits([glob], path))
         .map(|(_, second)| second)

@@ -2,33 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recon::formats::modules::depmod;
+use crate::formats::modules::depmod;
 
-use crate::table::{Table, fits, second};
-use crate::tree::{Module, Modules};
+use super::table::{Table, fits, second};
+use super::tree::{Module, Modules};
 
 /// Buses whose devices may be a network port that a machine booted from.
 const PORT_BUSES: [&str; 5] = ["pci:", "usb:", "vmbus:", "virtio:", "xen:"];
 
 /// Names of modules.
-pub(crate) type Names = BTreeSet<String>;
+pub(super) type Names = BTreeSet<String>;
 
 /// Where everything goes. No list has what is in `base` again.
-pub(crate) struct Plan {
-    pub(crate) base: Names,
+pub(super) struct Plan {
+    pub(super) base: Names,
     /// The driver of a kind of port, and everything that its image has.
-    pub(crate) ports: BTreeMap<String, Names>,
+    pub(super) ports: BTreeMap<String, Names>,
     /// What the image for unknown ports has, which is the boot image's too.
-    pub(crate) any_port: Names,
-    /// What a started machine can fetch.
-    pub(crate) pack: Names,
+    pub(super) any_port: Names,
+    /// What a started machine can fetch, where anything can be fetched.
+    pub(super) pack: Names,
+    pub(super) has_pack: bool,
     /// Pattern and driver, for who has to choose an image.
-    pub(crate) patterns: BTreeSet<(String, String)>,
+    pub(super) patterns: BTreeSet<(String, String)>,
     /// Modules that were asked for and cannot be had, and why.
-    pub(crate) left_out: BTreeMap<String, String>,
+    pub(super) left_out: BTreeMap<String, String>,
 }
 
-pub(crate) fn plan(modules: &mut Modules, table: &Table) -> Plan {
+pub(super) fn plan(modules: &mut Modules, table: &Table) -> Plan {
     let left_out = take_out_forbidden(modules, table);
     let chosen = |modules: &Modules, globs: &[String]| -> Names {
         let mut names: Names = BTreeSet::new();
@@ -75,6 +76,7 @@ pub(crate) fn plan(modules: &mut Modules, table: &Table) -> Plan {
     Plan {
         patterns: patterns(modules, table, base.iter().chain(ports.keys())),
         pack: pack.difference(&base).cloned().collect(),
+        has_pack: !table.pack.is_empty(),
         base,
         ports,
         any_port,

@@ -1,0 +1,170 @@
+//! A diskless node: fetches the root file system of its image into memory, and leaves the machine to that.
+//!
+//! Its kernel and this initrd are the image's own, so their modules fit. What it starts stands on its kernel line by the SHA-256 of the
+//! manifest, and the manifest has the sum of the root: nothing of it runs before that was compared. Process 1 (`role/init.rs`)
+//! starts the new system once this worker ended; what goes on of recon there is in `system.rs`.
+
+mod memory;
+mod root;
+mod system;
+pub(crate) mod up;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+
+use crate::config::KernelLine;
+use crate::formats::image::{self, MANIFEST, MAX_BYTES, Manifest};
+use crate::model::backoff;
+use crate::model::console::console;
+use crate::model::identity::Evidence;
+use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout};
+use crate::probe::text::decimal_size;
+use crate::role::boot_from::machine::memory_bytes;
+use crate::role::first_stage;
+use crate::role::peer::session::Session;
+use crate::service::http::client::{Bounds, ClientError};
+use crate::sys::{file, mount, netif};
+
+/// Where the new root is made. Process 1 is told so by a file of this name, whose content it is.
+const ROOT: &str = "/sysroot";
+pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
+const UUID: &str = "/sys/class/dmi/id/product_uuid";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const ASKING: Bounds = Bounds {
+    time: Duration::from_secs(30),
+    answer_bytes: MAX_BYTES as usize,
+};
+/// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Returns once the new system may be started.
+pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
+    let pinned = line
+        .image
+        .as_ref()
+        .context("the kernel line has postaction=image, and no recon.image= that says which")?;
+    let (mac, _) = first_stage::node_port(line, master).await?;
+    let session = session(line, master, mac)?;
+    console!("node {}: starts {}@{}", session.id, pinned.name, pinned.version);
+    session.report(Stage::Agent, None, None).await;
+    loop {
+        match start(&session, pinned).await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                console!("{error:#}; trying again in {} s", AGAIN.as_secs());
+                session.report(Stage::Agent, None, Some(format!("{error:#}"))).await;
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn start(session: &Session, pinned: &PinnedImage) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let manifest = manifest(session, pinned).await?;
+    let facts = memory::Facts {
+        total_bytes: memory_bytes("MemTotal:"),
+        available_bytes: memory_bytes("MemAvailable:"),
+        numa_nodes: numa_nodes(),
+    };
+    let options = memory::options(&manifest.root, &facts).map_err(anyhow::Error::msg)?;
+    let fresh = move || fresh_root(&options);
+    let url = format!("http://{}{}", session.master, path(pinned, image::ROOT));
+    root::fetch(session, &url, manifest.root.clone(), Path::new(ROOT), fresh).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let words = format!(
+        "{}@{}: {} in {seconds:.1} s, {} in memory; starting it",
+        pinned.name,
+        pinned.version,
+        decimal_size(manifest.root.packed.bytes),
+        decimal_size(manifest.root.unpacked_bytes),
+    );
+    console!("{words}");
+    session.report(Stage::Agent, Some(words), None).await;
+    let described = system::Described {
+        master: session.master,
+        id: session.id.clone(),
+        macs: session.macs.clone(),
+        image: pinned.name.clone(),
+        version: pinned.version.clone(),
+    };
+    system::prepare(&described).context("what tells the master that this node is up")?;
+    std::fs::write(HANDED_OVER, ROOT).with_context(|| format!("writing {HANDED_OVER}"))
+}
+
+/// Path of a file of the image, on the master.
+fn path(pinned: &PinnedImage, name: &str) -> String {
+    format!("/{}/{}/{}/{name}", layout::IMAGES, pinned.name, pinned.version)
+}
+
+/// The manifest that is meant, as soon as the master is there.
+async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Manifest> {
+    let target = path(pinned, MANIFEST);
+    let mut tries = 0;
+    let bytes = loop {
+        let passes = match session.ask(Method::GET, &target, Bytes::new(), ASKING).await {
+            Ok(answer) if answer.status == StatusCode::OK => break answer.body,
+            Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => "the master has no time".to_owned(),
+            Ok(answer) => bail!("the master answers {} to {target}", answer.status),
+            Err(error @ ClientError::TooLarge(..)) => bail!("{target}: {error}"),
+            Err(error) => error.to_string(),
+        };
+        console!("waiting for the master, for {target}: {passes}");
+        tokio::time::sleep(backoff::wait(tries, rand::random())).await;
+        tries += 1;
+    };
+    if image::sum(&bytes) != pinned.sum {
+        bail!("{target} is not the one that this machine was started with: was its image replaced by hand?");
+    }
+    Manifest::read(&bytes).map_err(|why| anyhow::anyhow!("{target}: {why}"))
+}
+
+/// An empty root, whatever was there.
+fn fresh_root(options: &str) -> std::io::Result<()> {
+    let root = Path::new(ROOT);
+    std::fs::create_dir_all(root)?;
+    if mount::mounted()?.iter().any(|mount| mount.target == root) {
+        mount::unmount(root)?;
+    }
+    mount::root(root, options)
+}
+
+fn numa_nodes() -> usize {
+    let entries = std::fs::read_dir("/sys/devices/system/node").into_iter().flatten().flatten();
+    let is_node = |name: &str| {
+        let number = name.strip_prefix("node").unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_node)).count()
+}
+
+/// Who this machine says it is: what an inventory would call it.
+fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> anyhow::Result<Session> {
+    let text = |path: &str| {
+        let text = file::open(Path::new(path)).and_then(std::io::read_to_string).ok()?;
+        Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty())
+    };
+    let links = netif::wired_links(Path::new("/sys")).unwrap_or_default();
+    let macs: Vec<MacAddr> = links.iter().map(|link| link.mac).filter(|mac| !mac.is_unusable()).collect();
+    let uuid = text(UUID);
+    let id = NodeId::from_facts(uuid.as_deref(), Some(line.boot_mac.unwrap_or(mac)));
+    Ok(Session {
+        master,
+        token: line.token.clone(),
+        id: id.context("this machine has no network port to be named by")?,
+        evidence: Evidence {
+            uuid: uuid.clone(),
+            ports: macs.iter().copied().collect(),
+            boot_id: text(BOOT_ID),
+            ..Evidence::default()
+        }
+        .checked(),
+        macs,
+        uuid,
+    })
+}

@@ -1,0 +1,82 @@
+//! What goes on of recon in a node's own system: a program and a few files below /run, which the new root takes over as it is. Nothing is
+//! written into the root.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ImageName, ImageVersion, MacAddr, NodeId};
+use crate::sys::{mount, program};
+
+const FOLDER: &str = "/run/recon";
+/// This program: the initrd's own file, which stays in memory for as long as it is seen here.
+const PROGRAM: &str = "/run/recon/recon";
+/// Who this node is.
+const DESCRIBED: &str = "/run/recon/node.json";
+const UNIT: &str = "recon-up.service";
+const UNIT_TEXT: &str = include_str!("recon-up.service");
+/// Where systemd looks for what lives no longer than this boot (systemd.unit(5)).
+const UNITS: &str = "/run/systemd/system";
+const TARGET: &str = "multi-user.target.wants";
+/// Where udev does (udev(7)).
+const RULES: &str = "/run/udev/rules.d";
+const GUARD: &str = "01-recon-guard.rules";
+/// The rule of the live image, with its program where it is here.
+const GUARD_TEXT: &str = include_str!("../../../overlay/usr/lib/udev/rules.d/01-recon-guard.rules");
+const GUARD_PROGRAM: &str = "/usr/bin/recon";
+
+/// What a node's own system is to know of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Described {
+    pub(super) master: SocketAddr,
+    pub(super) id: NodeId,
+    pub(super) macs: Vec<MacAddr>,
+    pub(super) image: ImageName,
+    pub(super) version: ImageVersion,
+}
+
+/// Puts everything there.
+pub(super) fn prepare(described: &Described) -> io::Result<()> {
+    fs::create_dir_all(FOLDER)?;
+    fs::write(DESCRIBED, serde_json::to_vec(described)?)?;
+    if !mount::mounted()?.iter().any(|mount| mount.target == Path::new(PROGRAM)) {
+        fs::write(PROGRAM, "")?;
+        mount::bind(&program::path()?, Path::new(PROGRAM))?;
+    }
+    let wants = Path::new(UNITS).join(TARGET);
+    fs::create_dir_all(&wants)?;
+    fs::write(Path::new(UNITS).join(UNIT), UNIT_TEXT)?;
+    match symlink(format!("../{UNIT}"), wants.join(UNIT)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs::create_dir_all(RULES)?;
+    fs::write(Path::new(RULES).join(GUARD), guard())
+}
+
+/// Disks that the node's own system finds are read-only as everywhere.
+fn guard() -> String {
+    GUARD_TEXT.replace(GUARD_PROGRAM, PROGRAM)
+}
+
+/// What was put there.
+pub(super) fn described() -> io::Result<Described> {
+    Ok(serde_json::from_slice(&fs::read(DESCRIBED)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_is_that_of_the_live_image() {
+        let rule = guard();
+        assert!(rule.contains(&format!("PROGRAM=\"{PROGRAM} guard /dev/%k\"")), "{rule}");
+        assert!(!rule.contains(GUARD_PROGRAM));
+        assert!(UNIT_TEXT.contains(&format!("ExecStart={PROGRAM} node-up\n")));
+    }
+}

@@ -1,0 +1,41 @@
+//! Tells the master that a node's own system is up, and that it still is.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use super::system;
+use crate::model::Stage;
+use crate::model::identity::Evidence;
+use crate::role::peer::session::Session;
+
+/// Between two words to the master.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+/// The same until the first one was heard.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Runs until `stop`.
+pub(crate) async fn run(stop: CancellationToken) -> anyhow::Result<()> {
+    let node = system::described().context("this is no node that recon started")?;
+    let session = Session {
+        master: node.master,
+        token: None,
+        id: node.id,
+        uuid: None,
+        evidence: Evidence {
+            ports: node.macs.iter().copied().collect(),
+            ..Evidence::default()
+        },
+        macs: node.macs,
+    };
+    let words = format!("runs {}@{}", node.image, node.version);
+    loop {
+        let heard = session.is_heard(Stage::Up, Some(words.clone()), None).await;
+        let pause = if heard { HEARTBEAT } else { AGAIN };
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

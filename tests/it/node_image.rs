@@ -1,0 +1,164 @@
+//! What a node gets to start: the script by its settings, the version that counts, and the files of both.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use recon::config::Live;
+use recon::config::load::settings_of;
+use recon::service::http::site::Site;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::http::get;
+use crate::lifecycle::{serve, site};
+
+const PORTS: &str = "pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\n";
+const NODE: &str = "mac=52-54-00-00-00-01&uuid=&arch=x86_64&serial=&bus=01-80-86-10-0e";
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Puts a version of the image `compute` on the data partition, whose kernel says this; gives its version and the sum of its manifest.
+fn bring(data: &Path, kernel: &str) -> (String, String) {
+    let parts = [
+        ("base.img", "base"),
+        ("ports.img", "all ports"),
+        ("ports.tsv", PORTS),
+        ("port/e1000.img", "a driver"),
+    ];
+    let part = |content: &str| json!({ "bytes": content.len(), "sha256": hex(content.as_bytes()) });
+    let first: serde_json::Map<_, _> = parts.iter().map(|(name, content)| ((*name).to_owned(), part(content))).collect();
+    let manifest = json!({
+        "format": 1,
+        "arch": "x86_64",
+        "kernel-version": "6.12.1",
+        "kernel": part(kernel),
+        "first": first,
+        "root": { "bytes": 4, "sha256": hex(b"root"), "entries": 1, "unpacked-bytes": 4 },
+    });
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let sum = hex(&manifest);
+    let folder = data.join("images/compute").join(&sum[..12]);
+    fs::create_dir_all(folder.join("first/port")).unwrap();
+    for (name, content) in parts {
+        fs::write(folder.join("first").join(name), content).unwrap();
+    }
+    fs::write(folder.join("kernel"), kernel).unwrap();
+    fs::write(folder.join("root.tar.zst"), "root").unwrap();
+    fs::write(folder.join("image.json"), &manifest).unwrap();
+    count(data, &sum[..12]);
+    (sum[..12].to_owned(), sum)
+}
+
+/// This version counts from now on.
+fn count(data: &Path, version: &str) {
+    fs::write(data.join("images/compute/current"), format!("{version}\n")).unwrap();
+}
+
+/// A master with these settings.
+fn master(folder: &Path, settings: &str) -> Arc<Site> {
+    let mut site = site(folder);
+    let loaded = settings_of("recon.toml", Ok(Some(settings.as_bytes().to_vec())));
+    assert_eq!(loaded.problems, [""; 0]);
+    Arc::get_mut(&mut site).unwrap().settings = Arc::new(Live::fine(loaded.settings));
+    site
+}
+
+async fn script(address: SocketAddr, asked: &str) -> String {
+    let answer = get(address, &format!("/boot.ipxe?{asked}"), &[]).await;
+    assert_eq!(answer.status, 200);
+    String::from_utf8(answer.body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_starts_the_version_that_counts() {
+    let data = tempfile::tempdir().unwrap();
+    let (old, _) = bring(data.path(), "kernel 1");
+    let (new, sum) = bring(data.path(), "kernel 2");
+    assert_ne!(old, new);
+    let settings = format!(
+        "[[node]]\nmac = \"52:54:00:00:00:01\"\nimage = \"compute\"\n[[node]]\nmac = \"52:54:00:00:00:02\"\nimage = \"compute@{old}\"\n"
+    );
+    let (address, stop, running) = serve(master(data.path(), &settings)).await;
+    let text = script(address, NODE).await;
+    for words in [
+        &*format!("/images/compute/{new}/kernel?memory="),
+        &format!("initrd --name base.img http://{address}/images/compute/{new}/first/base.img ||"),
+        &format!("initrd --name e1000.img http://{address}/images/compute/{new}/first/port/e1000.img ||"),
+        &format!(" postaction=image recon.poweroff=never "),
+        &format!(" recon.image=compute@{new}:{sum} "),
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    // Its version is its own, whatever counts.
+    let other = script(address, &NODE.replace("00-01", "00-02")).await;
+    assert!(other.contains(&format!("/images/compute/{old}/kernel?")), "{other}");
+    // Of whom nothing is said takes an inventory, and asks the medium for it.
+    let peer = script(address, &NODE.replace("00-01", "00-03")).await;
+    assert!(peer.contains("/boot/x86_64/kernel?") && !peer.contains("images"), "{peer}");
+    // Who does not say what its port is, is asked.
+    let entry = script(address, "mac=52-54-00-00-00-01").await;
+    assert!(entry.contains("chain --replace") && !entry.contains("kernel"), "{entry}");
+    // GRUB cannot say it.
+    let grub = get(address, "/boot.grub?mac=52:54:00:00:00:01", &[]).await;
+    let grub = String::from_utf8(grub.body).unwrap();
+    let initrds = format!("/images/compute/{new}/first/base.img (http,127.0.0.1)/images/compute/{new}/first/ports.img;");
+    assert!(grub.contains(&initrds), "{grub}");
+    count(data.path(), &old);
+    let text = script(address, NODE).await;
+    assert!(text.contains(&format!("/images/compute/{old}/kernel?")), "{text}");
+    // What a node began with stays there, in parts as well.
+    let kernel = get(address, &format!("/images/compute/{new}/kernel?memory=&action=image"), &[]).await;
+    assert_eq!((kernel.status, &kernel.body[..]), (200, &b"kernel 2"[..]));
+    let rest = get(address, &format!("/images/compute/{new}/root.tar.zst"), &["Range: bytes=2-"]).await;
+    assert_eq!((rest.status, &rest.body[..]), (206, &b"ot"[..]));
+    let none = get(address, "/images/compute/../../recon.toml", &[]).await;
+    assert_eq!(none.status, 404);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_an_image_starts_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = "[peers]\nimage = \"compute\"\n";
+    let (address, stop, running) = serve(master(data.path(), settings)).await;
+    let waits = async |why: &str| {
+        let text = script(address, NODE).await;
+        assert!(text.contains("the image compute is not here, or not whole; asking again"), "{text}");
+        assert!(!text.contains("kernel"), "{text}");
+        let nodes = get(address, "/api/v1/nodes", &[]).await;
+        let nodes = String::from_utf8(nodes.body).unwrap();
+        assert!(nodes.contains(why), "{why}\n{nodes}");
+    };
+    // So that the master has a row of it.
+    waits("it is not on this master").await;
+    let (version, _) = bring(data.path(), "kernel");
+    let folder = data.path().join("images/compute").join(&version);
+    for (file, content, why) in [
+        ("kernel", "kern", "kernel has 4 bytes, and its manifest says 6"),
+        ("root.tar.zst", "", "root.tar.zst has 0 bytes"),
+        ("first/port/e1000.img", "a drive", "e1000.img has 7 bytes"),
+        ("image.json", "{}", "no manifest of an image"),
+    ] {
+        let whole = fs::read(folder.join(file)).unwrap();
+        fs::write(folder.join(file), content).unwrap();
+        waits(why).await;
+        fs::write(folder.join(file), whole).unwrap();
+    }
+    count(data.path(), "../../../etc");
+    waits("current: a version of an image has").await;
+    count(data.path(), "000000000000");
+    waits("it is not on this master").await;
+    fs::create_dir(data.path().join("images/compute/000000000000")).unwrap();
+    fs::copy(folder.join("image.json"), data.path().join("images/compute/000000000000/image.json")).unwrap();
+    waits(&format!("its image.json is that of the version {version}")).await;
+    count(data.path(), &version);
+    let text = script(address, NODE).await;
+    assert!(text.contains(&format!("/images/compute/{version}/kernel?")), "{text}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
