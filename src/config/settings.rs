@@ -119,15 +119,7 @@ impl Settings {
             nodes,
             routed,
         } = draft;
-        let post_action = match (post_action, &image) {
-            (None, Some(_)) => PostAction::Image,
-            (Some(PostAction::Image), None) => {
-                let what = format!("peers: {}", node_rules::NO_IMAGE);
-                faults.push(Fault { line: None, what });
-                PostAction::Inventory
-            }
-            (action, _) => action.unwrap_or(PostAction::Inventory),
-        };
+        let post_action = what_peers_do(post_action, image.is_some(), faults);
         let peers = NodePolicy {
             post_action,
             poweroff: poweroff.unwrap_or(post_action.default_poweroff()),
@@ -299,6 +291,19 @@ fn default_pool(net: Network) -> Pool {
 fn leasable(net: Network) -> Range<u32> {
     let hosts = net.hosts();
     hosts.start + 1..hosts.end
+}
+
+/// Who names an image wants it started.
+fn what_peers_do(said: Option<PostAction>, has_image: bool, faults: &mut Vec<Fault>) -> PostAction {
+    match (said, has_image) {
+        (None, true) => PostAction::Image,
+        (Some(PostAction::Image), false) => {
+            let what = format!("peers: {}", node_rules::NO_IMAGE);
+            faults.push(Fault { line: None, what });
+            PostAction::Inventory
+        }
+        (action, _) => action.unwrap_or(PostAction::Inventory),
+    }
 }
 
 #[cfg(test)]

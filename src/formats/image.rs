@@ -108,7 +108,10 @@ impl Manifest {
             () if !manifest.first.keys().all(|path| is_of_first_stage(path)) => {
                 wrong("a file of its first stage has a name that none has".to_owned())
             }
-            () if [BASE, PORTS, TABLE].iter().any(|name| !manifest.first.contains_key(*name)) => {
+            () if [BASE, PORTS, TABLE]
+                .iter()
+                .any(|name| !manifest.first.contains_key(*name)) =>
+            {
                 wrong("its first stage lacks a part".to_owned())
             }
             () => Ok(manifest),

@@ -20,8 +20,7 @@ pub(crate) fn manifest(folder: &Path) -> Result<(Manifest, String), ImageError> 
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(ImageError::at(&path))?;
-    let manifest =
-        Manifest::read(&bytes).map_err(|why| ImageError::Wrong(format!("{}: {why}", path.display())))?;
+    let manifest = Manifest::read(&bytes).map_err(|why| ImageError::Wrong(format!("{}: {why}", path.display())))?;
     Ok((manifest, version(&bytes)))
 }
 
@@ -103,8 +102,8 @@ mod tests {
     use std::fs;
 
     use super::super::make::{self, Wishes};
-    use super::*;
     use super::super::stage;
+    use super::*;
     use crate::formats::boot_image::tests::bzimage_of;
     use crate::formats::first_stage::BASE;
 
@@ -164,7 +163,10 @@ mod tests {
         // The kernel is beside the archive.
         let kernel = fs::metadata(root.path().join("boot/vmlinuz-6.1")).unwrap().len();
         let (entries, bytes) = held(root.path());
-        assert_eq!((manifest.root.entries, manifest.root.unpacked_bytes), (entries - 1, bytes - kernel));
+        assert_eq!(
+            (manifest.root.entries, manifest.root.unpacked_bytes),
+            (entries - 1, bytes - kernel)
+        );
         made(root.path(), again.path()).unwrap();
         let base = format!("{FIRST_STAGE}/{BASE}");
         for name in [ROOT, KERNEL, MANIFEST, &base] {
@@ -213,8 +215,16 @@ mod tests {
         let (entries, bytes) = (manifest.root.entries, manifest.root.unpacked_bytes);
         let is = format!("\"entries\": {entries}");
         for (from, to, words) in [
-            (&*is, &*format!("\"entries\": {}", entries + 1), &*format!("it has {entries} entries and {bytes} bytes")),
-            (&is, &format!("\"entries\": {}", entries - 1), &format!("more than the {} entries", entries - 1)),
+            (
+                &*is,
+                &*format!("\"entries\": {}", entries + 1),
+                &*format!("it has {entries} entries and {bytes} bytes"),
+            ),
+            (
+                &is,
+                &format!("\"entries\": {}", entries - 1),
+                &format!("more than the {} entries", entries - 1),
+            ),
             (
                 &format!("\"unpacked-bytes\": {bytes}"),
                 &format!("\"unpacked-bytes\": {}", bytes - 1),

@@ -101,8 +101,7 @@ fn first_stage(wishes: &Wishes, version: &str) -> Result<Stage, ImageError> {
             wishes.recon.display()
         )));
     }
-    let made = Table::of_nodes()
-        .and_then(|table| Stage::make(&Tree::new(&wishes.root), Some(version), &recon, &table));
+    let made = Table::of_nodes().and_then(|table| Stage::make(&Tree::new(&wishes.root), Some(version), &recon, &table));
     made.map_err(|error| ImageError::Wrong(format!("{}: {error:#}", wishes.root.display())))
 }
 

@@ -43,7 +43,9 @@ pub struct PinnedImage {
 /// It is no such name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoImageWord {
-    #[error("the name of an image has 1 to {MAX_NAME_CHARS} small letters, digits, . _ and -, and begins with a letter or digit")]
+    #[error(
+        "the name of an image has 1 to {MAX_NAME_CHARS} small letters, digits, . _ and -, and begins with a letter or digit"
+    )]
     Name,
     #[error("an image is pinned by NAME@VERSION:SHA-256, and the version begins the sum")]
     Pinned,
@@ -113,7 +115,8 @@ impl FromStr for PinnedImage {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let fine = sum.len() == SUM_DIGITS && sum.bytes().all(is_digit) && sum.starts_with(version.as_str());
         let sum = sum.to_owned();
-        fine.then_some(PinnedImage { name, version, sum }).ok_or(NoImageWord::Pinned)
+        fine.then_some(PinnedImage { name, version, sum })
+            .ok_or(NoImageWord::Pinned)
     }
 }
 
@@ -173,7 +176,14 @@ mod tests {
 
     #[test]
     fn a_word_is_a_name_and_maybe_a_version() {
-        for text in ["compute", "a", "0", "gpu-node_2.1", "compute@3ea150742bbf", &"a".repeat(32)] {
+        for text in [
+            "compute",
+            "a",
+            "0",
+            "gpu-node_2.1",
+            "compute@3ea150742bbf",
+            &"a".repeat(32),
+        ] {
             let word: ImageWord = text.parse().unwrap();
             assert_eq!(word.to_string(), text);
         }

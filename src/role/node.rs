@@ -135,12 +135,17 @@ fn fresh_root(options: &str) -> std::io::Result<()> {
 }
 
 fn numa_nodes() -> usize {
-    let entries = std::fs::read_dir("/sys/devices/system/node").into_iter().flatten().flatten();
+    let entries = std::fs::read_dir("/sys/devices/system/node")
+        .into_iter()
+        .flatten()
+        .flatten();
     let is_node = |name: &str| {
         let number = name.strip_prefix("node").unwrap_or_default();
         !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
     };
-    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_node)).count()
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_node))
+        .count()
 }
 
 /// Who this machine says it is: what an inventory would call it.
@@ -150,7 +155,11 @@ fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> anyhow::Resul
         Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty())
     };
     let links = netif::wired_links(Path::new("/sys")).unwrap_or_default();
-    let macs: Vec<MacAddr> = links.iter().map(|link| link.mac).filter(|mac| !mac.is_unusable()).collect();
+    let macs: Vec<MacAddr> = links
+        .iter()
+        .map(|link| link.mac)
+        .filter(|mac| !mac.is_unusable())
+        .collect();
     let uuid = text(UUID);
     let id = NodeId::from_facts(uuid.as_deref(), Some(line.boot_mac.unwrap_or(mac)));
     Ok(Session {

@@ -39,28 +39,8 @@ pub(crate) async fn run(line: KernelLine, system: System, stop: CancellationToke
     for problem in &line.problems {
         console!("{problem}");
     }
-    if let Some(master) = line
-        .master
-        .filter(|_| system == System::FirstStage && line.post_action == Some(PostAction::Image))
-    {
-        console!("node of {master}");
-        // Ended, process 1 goes on with what it made.
-        return tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            done = node::run(&line, master) => done,
-        };
-    }
     if let Some(master) = line.master {
-        systemd::ready("peer");
-        console!("peer of {master}");
-        let work = async {
-            let config = match system {
-                System::FirstStage => ready_peer(&line, master, first_stage::prepare(&line, master).await?),
-                System::Whole | System::Initrd => booted_peer(&line, master),
-            };
-            peer::run(config).await
-        };
-        return until(&stop, work).await;
+        return of_master(&line, system, master, &stop).await;
     }
     if let Some(word) = line.boot.as_ref().filter(|_| system == System::FirstStage) {
         return until(&stop, boot_node::run(&line, word)).await;
@@ -102,6 +82,33 @@ pub(crate) async fn run(line: KernelLine, system: System, stop: CancellationToke
             tracing::warn!(%mac, %error, "removing the addresses of a peer");
         }
     }
+}
+
+/// What a machine does that a master started.
+async fn of_master(
+    line: &KernelLine,
+    system: System,
+    master: SocketAddr,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    if system == System::FirstStage && line.post_action == Some(PostAction::Image) {
+        console!("node of {master}");
+        // Ended, process 1 goes on with what it made.
+        return tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            done = node::run(line, master) => done,
+        };
+    }
+    systemd::ready("peer");
+    console!("peer of {master}");
+    let work = async {
+        let config = match system {
+            System::FirstStage => ready_peer(line, master, first_stage::prepare(line, master).await?),
+            System::Whole | System::Initrd => booted_peer(line, master),
+        };
+        peer::run(config).await
+    };
+    until(stop, work).await
 }
 
 /// A machine with a stick of its own, as the peer of the master that was there first. It stays on, whatever the policy of that one:

@@ -65,11 +65,18 @@ impl Images {
     }
 
     fn read(&self, name: &ImageName, version: &ImageVersion) -> Result<Image, String> {
-        let folder = self.data.join(layout::IMAGES).join(name.as_str()).join(version.as_str());
+        let folder = self
+            .data
+            .join(layout::IMAGES)
+            .join(name.as_str())
+            .join(version.as_str());
         let bytes = manifest(&folder)?;
         let manifest = Manifest::read(&bytes)?;
         if image::version(&bytes) != version.as_str() {
-            return Err(format!("its {MANIFEST} is that of the version {}", image::version(&bytes)));
+            return Err(format!(
+                "its {MANIFEST} is that of the version {}",
+                image::version(&bytes)
+            ));
         }
         for (file, part) in [(KERNEL, &manifest.kernel), (ROOT, &manifest.root.packed)] {
             as_long_as_it_should_be(&folder.join(file), part.bytes)?;
@@ -116,7 +123,9 @@ fn as_long_as_it_should_be(path: &Path, bytes: u64) -> Result<(), String> {
     let is = is.map_err(|error| format!("{name}: {error}"))?.len();
     match is == bytes {
         true => Ok(()),
-        false => Err(format!("{name} has {is} bytes, and its manifest says {bytes}: bring the image again")),
+        false => Err(format!(
+            "{name} has {is} bytes, and its manifest says {bytes}: bring the image again"
+        )),
     }
 }
 

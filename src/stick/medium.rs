@@ -376,7 +376,13 @@ mod tests {
     fn a_medium_has_a_first_stage_or_none() {
         let medium = folder(&WHOLE);
         let stage = at(medium.path()).unwrap().first_stage.unwrap().unwrap();
-        let lengths = [&stage.base, &stage.ports, stage.pack.as_ref().unwrap(), &stage.port["e1000"]].map(|file| file.length);
+        let lengths = [
+            &stage.base,
+            &stage.ports,
+            stage.pack.as_ref().unwrap(),
+            &stage.port["e1000"],
+        ]
+        .map(|file| file.length);
         assert_eq!(lengths, [4, 5, 4, 6]);
         assert_eq!(stage.port.len(), 1, "virtio_pci is in the base");
         assert_eq!(

@@ -59,7 +59,11 @@ fn pointer(folder: &Path, name: &str) -> Result<Option<ImageVersion>, String> {
     let mut text = String::new();
     let read = open_plain(&folder.join(name)).and_then(|file| file.take(MAX_POINTER_BYTES).read_to_string(&mut text));
     match read {
-        Ok(_) => text.trim_end().parse().map(Some).map_err(|error| format!("{name}: {error}")),
+        Ok(_) => text
+            .trim_end()
+            .parse()
+            .map(Some)
+            .map_err(|error| format!("{name}: {error}")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{name}: {error}")),
     }
@@ -72,16 +76,24 @@ fn pointer(folder: &Path, name: &str) -> Result<Option<ImageVersion>, String> {
 pub(crate) fn list(data: &Path) -> Result<Vec<Listed>, String> {
     let images = data.join(IMAGES);
     let mut listed = Vec::new();
-    for name in folders(&images)?.iter().filter_map(|name| name.parse::<ImageName>().ok()) {
+    for name in folders(&images)?
+        .iter()
+        .filter_map(|name| name.parse::<ImageName>().ok())
+    {
         let folder = images.join(name.as_str());
         let (current, previous) = (pointer(&folder, CURRENT)?, pointer(&folder, PREVIOUS)?);
         let versions = folders(&folder)?;
-        listed.extend(versions.iter().filter_map(|version| version.parse().ok()).map(|version| Listed {
-            name: name.clone(),
-            is_current: current.as_ref() == Some(&version),
-            is_previous: previous.as_ref() == Some(&version),
-            version,
-        }));
+        listed.extend(
+            versions
+                .iter()
+                .filter_map(|version| version.parse().ok())
+                .map(|version| Listed {
+                    name: name.clone(),
+                    is_current: current.as_ref() == Some(&version),
+                    is_previous: previous.as_ref() == Some(&version),
+                    version,
+                }),
+        );
     }
     Ok(listed)
 }
@@ -280,7 +292,11 @@ mod tests {
         // Back, and it may be brought again.
         add_one(data.path(), "a", &fine).unwrap();
         assert_eq!(current(data.path(), &name), Ok(version("a")));
-        assert!(remove(data.path(), &name, Some(&version("a"))).unwrap_err().contains("nodes start"));
+        assert!(
+            remove(data.path(), &name, Some(&version("a")))
+                .unwrap_err()
+                .contains("nodes start")
+        );
         remove(data.path(), &name, Some(&version("b"))).unwrap();
         assert!(remove(data.path(), &name, Some(&version("b"))).is_err());
         assert!(point(data.path(), &name, &version("b")).is_err());

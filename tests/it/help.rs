@@ -183,7 +183,7 @@ fn every_address_that_is_named_is_served() {
     for known in [
         "/export/recon-inventory.tar.gz",
         "/menu.ipxe",
-        "/boot/x86_64/kernel",
+        "/why.ipxe",
         "/metrics",
         "/isos/",
     ] {

@@ -30,7 +30,10 @@ fn bring(data: &Path, kernel: &str) -> (String, String) {
         ("port/e1000.img", "a driver"),
     ];
     let part = |content: &str| json!({ "bytes": content.len(), "sha256": hex(content.as_bytes()) });
-    let first: serde_json::Map<_, _> = parts.iter().map(|(name, content)| ((*name).to_owned(), part(content))).collect();
+    let first: serde_json::Map<_, _> = parts
+        .iter()
+        .map(|(name, content)| ((*name).to_owned(), part(content)))
+        .collect();
     let manifest = json!({
         "format": 1,
         "arch": "x86_64",
@@ -88,7 +91,7 @@ async fn a_node_starts_the_version_that_counts() {
         &*format!("/images/compute/{new}/kernel?memory="),
         &format!("initrd --name base.img http://{address}/images/compute/{new}/first/base.img ||"),
         &format!("initrd --name e1000.img http://{address}/images/compute/{new}/first/port/e1000.img ||"),
-        &format!(" postaction=image recon.poweroff=never "),
+        " postaction=image recon.poweroff=never ",
         &format!(" recon.image=compute@{new}:{sum} "),
     ] {
         assert!(text.contains(words), "{words}\n{text}");
@@ -98,22 +101,39 @@ async fn a_node_starts_the_version_that_counts() {
     assert!(other.contains(&format!("/images/compute/{old}/kernel?")), "{other}");
     // Of whom nothing is said takes an inventory, and asks the medium for it.
     let peer = script(address, &NODE.replace("00-01", "00-03")).await;
-    assert!(peer.contains("/boot/x86_64/kernel?") && !peer.contains("images"), "{peer}");
+    assert!(
+        peer.contains("/boot/x86_64/kernel?") && !peer.contains("images"),
+        "{peer}"
+    );
     // Who does not say what its port is, is asked.
     let entry = script(address, "mac=52-54-00-00-00-01").await;
-    assert!(entry.contains("chain --replace") && !entry.contains("kernel"), "{entry}");
+    assert!(
+        entry.contains("chain --replace") && !entry.contains("kernel"),
+        "{entry}"
+    );
     // GRUB cannot say it.
     let grub = get(address, "/boot.grub?mac=52:54:00:00:00:01", &[]).await;
     let grub = String::from_utf8(grub.body).unwrap();
-    let initrds = format!("/images/compute/{new}/first/base.img (http,127.0.0.1)/images/compute/{new}/first/ports.img;");
+    let initrds =
+        format!("/images/compute/{new}/first/base.img (http,{address})/images/compute/{new}/first/ports.img;");
     assert!(grub.contains(&initrds), "{grub}");
     count(data.path(), &old);
     let text = script(address, NODE).await;
     assert!(text.contains(&format!("/images/compute/{old}/kernel?")), "{text}");
     // What a node began with stays there, in parts as well.
-    let kernel = get(address, &format!("/images/compute/{new}/kernel?memory=&action=image"), &[]).await;
+    let kernel = get(
+        address,
+        &format!("/images/compute/{new}/kernel?memory=&action=image"),
+        &[],
+    )
+    .await;
     assert_eq!((kernel.status, &kernel.body[..]), (200, &b"kernel 2"[..]));
-    let rest = get(address, &format!("/images/compute/{new}/root.tar.zst"), &["Range: bytes=2-"]).await;
+    let rest = get(
+        address,
+        &format!("/images/compute/{new}/root.tar.zst"),
+        &["Range: bytes=2-"],
+    )
+    .await;
     assert_eq!((rest.status, &rest.body[..]), (206, &b"ot"[..]));
     let none = get(address, "/images/compute/../../recon.toml", &[]).await;
     assert_eq!(none.status, 404);
@@ -128,7 +148,10 @@ async fn half_an_image_starts_nothing() {
     let (address, stop, running) = serve(master(data.path(), settings)).await;
     let waits = async |why: &str| {
         let text = script(address, NODE).await;
-        assert!(text.contains("the image compute is not here, or not whole; asking again"), "{text}");
+        assert!(
+            text.contains("the image compute is not here, or not whole; asking again"),
+            "{text}"
+        );
         assert!(!text.contains("kernel"), "{text}");
         let nodes = get(address, "/api/v1/nodes", &[]).await;
         let nodes = String::from_utf8(nodes.body).unwrap();
@@ -154,7 +177,11 @@ async fn half_an_image_starts_nothing() {
     count(data.path(), "000000000000");
     waits("it is not on this master").await;
     fs::create_dir(data.path().join("images/compute/000000000000")).unwrap();
-    fs::copy(folder.join("image.json"), data.path().join("images/compute/000000000000/image.json")).unwrap();
+    fs::copy(
+        folder.join("image.json"),
+        data.path().join("images/compute/000000000000/image.json"),
+    )
+    .unwrap();
     waits(&format!("its image.json is that of the version {version}")).await;
     count(data.path(), &version);
     let text = script(address, NODE).await;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::formats::modules::depmod;
 use anyhow::Context;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection};
-use crate::formats::modules::depmod;
 
 use super::tree::Tree;
 

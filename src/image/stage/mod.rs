@@ -116,10 +116,14 @@ impl Stage {
             (TABLE, self.patterns.as_bytes()),
             (PACK, &self.pack),
         ];
-        let single = single.into_iter().filter(|(name, bytes)| *name != PACK || !bytes.is_empty());
+        let single = single
+            .into_iter()
+            .filter(|(name, bytes)| *name != PACK || !bytes.is_empty());
         let single = single.map(|(name, bytes)| (name.to_owned(), bytes));
         let ports = self.ports.iter();
-        single.chain(ports.map(|(name, image)| (format!("port/{name}.img"), &image[..]))).collect()
+        single
+            .chain(ports.map(|(name, image)| (format!("port/{name}.img"), &image[..])))
+            .collect()
     }
 }
 

@@ -5,11 +5,11 @@ use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::formats::cpio::Archive;
+use crate::formats::modules::{self, Packed, Parts, alias_matches, depmod};
 use anyhow::Context;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use crate::formats::cpio::Archive;
-use crate::formats::modules::{self, Packed, Parts, alias_matches, depmod};
 use sha2::{Digest, Sha256};
 
 use super::elf::{self, Files};

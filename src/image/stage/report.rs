@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use super::Stage;
 use super::pieces::{Contents, zstd};
 use super::plan::Names;
-use super::Stage;
 
 impl Stage {
     /// A table of sizes, and what is not in it.
@@ -13,7 +13,28 @@ impl Stage {
     /// Something cannot be packed once more to be measured.
     pub fn report(&self, recon: &[u8]) -> anyhow::Result<String> {
         let mut out = String::new();
-        let (plan, contents, parts) = (&self.plan, &self.contents, &self.parts);
+        self.of_base(recon, &mut out)?;
+        self.of_ports(&mut out)?;
+        self.of_pack(&mut out)?;
+        let (plan, parts) = (&self.plan, &self.parts);
+        writeln!(
+            out,
+            "manifest: {} modules, {} aliases, {} files",
+            parts.modules.len(),
+            parts.aliases.len(),
+            parts.files.len()
+        )?;
+        for (name, why) in &plan.left_out {
+            writeln!(out, "left out: {name}, because {why}")?;
+        }
+        for program in &self.missing {
+            writeln!(out, "the tree has no program for {program}")?;
+        }
+        Ok(out)
+    }
+
+    fn of_base(&self, recon: &[u8], out: &mut String) -> anyhow::Result<()> {
+        let (plan, contents) = (&self.plan, &self.contents);
         writeln!(out, "base.img {}", bytes(self.base.len()))?;
         writeln!(out, "  recon {} of {}", bytes(zstd(recon)?.len()), bytes(recon.len()))?;
         let manifest = self.manifest.as_bytes();
@@ -32,6 +53,11 @@ impl Stage {
         for name in &plan.base {
             writeln!(out, "    {name} {}", bytes(contents.modules[name].bytes.len()))?;
         }
+        Ok(())
+    }
+
+    fn of_ports(&self, out: &mut String) -> anyhow::Result<()> {
+        let (plan, contents) = (&self.plan, &self.contents);
         writeln!(
             out,
             "ports.img {} of {}",
@@ -44,12 +70,23 @@ impl Stage {
         writeln!(out, "port/*.img {}: {} images; the largest:", bytes(all), largest.len())?;
         for (size, name) in largest.iter().take(10) {
             writeln!(
-            out,
-            "  {name} {} of {}",
+                out,
+                "  {name} {} of {}",
                 bytes(*size),
                 unpacked(contents, &plan.ports[*name])
             )?;
         }
+        writeln!(
+            out,
+            "ports.tsv {}: {} patterns",
+            bytes(self.patterns.len()),
+            plan.patterns.len()
+        )?;
+        Ok(())
+    }
+
+    fn of_pack(&self, out: &mut String) -> anyhow::Result<()> {
+        let (plan, contents, parts) = (&self.plan, &self.contents, &self.parts);
         writeln!(
             out,
             "modules.pack {}: {} modules and {} files of firmware, {}",
@@ -62,33 +99,14 @@ impl Stage {
             let rows = parts.files.iter().filter(|file| group.files.contains_key(&file.path));
             let (packed, size) = rows.fold((0, 0), |(packed, size), row| (packed + row.packed, size + row.size));
             writeln!(
-            out,
-            "  group {name} {} of {}: {} files",
+                out,
+                "  group {name} {} of {}: {} files",
                 bytes(packed as usize),
                 bytes(size as usize),
                 group.files.len()
             )?;
         }
-        writeln!(
-            out,
-            "ports.tsv {}: {} patterns",
-            bytes(self.patterns.len()),
-            plan.patterns.len()
-        )?;
-        writeln!(
-            out,
-            "manifest: {} modules, {} aliases, {} files",
-            parts.modules.len(),
-            parts.aliases.len(),
-            parts.files.len()
-        )?;
-        for (name, why) in &plan.left_out {
-            writeln!(out, "left out: {name}, because {why}")?;
-        }
-        for program in &self.missing {
-            writeln!(out, "the tree has no program for {program}")?;
-        }
-        Ok(out)
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! kiwi/common/first-stage.tsv: what goes where. The words are explained in its head.
 
-use anyhow::{Context, bail};
 use crate::formats::modules::{alias_matches, depmod};
+use anyhow::{Context, bail};
 
 /// As every first stage of ours is made.
 const OF_IMAGES: &str = include_str!("../../../kiwi/common/first-stage.tsv");

@@ -254,7 +254,10 @@ fn a_node_starts_from_its_ports_alone() {
     };
     let stage = Stage::make(&Tree::new(root.path()), Some("5.14.21-default"), b"recon", &table).unwrap();
     let names: Vec<String> = stage.files().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, [BASE, PORTS, first_stage::TABLE, "port/nic.img", "port/nic_old.img"]);
+    assert_eq!(
+        names,
+        [BASE, PORTS, first_stage::TABLE, "port/nic.img", "port/nic_old.img"]
+    );
     let manifest = Manifest::read(&stage.manifest).unwrap();
     let nic = manifest.module("nic").unwrap();
     assert!(manifest.packed(&nic.path).is_none() && manifest.group("shell").is_none());
@@ -287,7 +290,9 @@ fn a_table_that_would_not_be_read_is_not_written() {
         fs::write(modules.join(name), text).unwrap();
     }
     let table = Table::read(TABLE).unwrap();
-    let said = Stage::make(&Tree::new(root.path()), None, b"recon", &table).err().unwrap();
+    let said = Stage::make(&Tree::new(root.path()), None, b"recon", &table)
+        .err()
+        .unwrap();
     assert_eq!(
         format!("{said:#}"),
         "ports.tsv would not be read: line 4 of ports.tsv is no alias"

@@ -5,10 +5,10 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use lzma_rust2::XzReader;
 use crate::formats::modules::alias_matches;
 use crate::formats::modules::depmod::{self, Setting};
+use anyhow::{Context, bail};
+use lzma_rust2::XzReader;
 
 /// Links on one way through a tree; more is a circle.
 const MAX_LINKS: usize = 40;
@@ -272,7 +272,10 @@ fn version(tree: &Tree, wanted: Option<&str>) -> anyhow::Result<(String, String)
     found.retain(|(name, _)| wanted.is_none_or(|wanted| wanted == name));
     match <[_; 1]>::try_from(found) {
         Ok([one]) => Ok(one),
-        Err(found) => bail!("the tree has modules of {} kernels, and must have those of one: {found:?}", found.len()),
+        Err(found) => bail!(
+            "the tree has modules of {} kernels, and must have those of one: {found:?}",
+            found.len()
+        ),
     }
 }
 

@@ -41,9 +41,14 @@ pub(super) fn options(root: &Root, facts: &Facts) -> Result<String, String> {
         ));
     }
     // Files that end in pages of their own, at worst; and half of what is left for what the node writes.
-    let most = root.unpacked_bytes.saturating_add(root.entries.saturating_mul(PAGE_BYTES));
+    let most = root
+        .unpacked_bytes
+        .saturating_add(root.entries.saturating_mul(PAGE_BYTES));
     let left = facts.total_bytes.unwrap_or(0).saturating_sub(most);
-    let size = most.saturating_add(left / 2).div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES);
+    let size = most
+        .saturating_add(left / 2)
+        .div_ceil(PAGE_BYTES)
+        .saturating_mul(PAGE_BYTES);
     let inodes = root.entries.saturating_add(MORE_ENTRIES);
     let policy = match facts.numa_nodes {
         // So that no node's memory is full of files while another one's is empty.

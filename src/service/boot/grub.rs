@@ -33,9 +33,7 @@ pub(crate) fn no_image(reason: &str) -> String {
 pub(crate) fn boot(boot: &Boot) -> String {
     let server = Endpoint(boot.master).host();
     let initrds = boot.initrds().into_iter();
-    let initrds: String = initrds
-        .map(|(_, path)| format!(" (http,{server})/{path}"))
-        .collect();
+    let initrds: String = initrds.map(|(_, path)| format!(" (http,{server})/{path}")).collect();
     format!(
         "{pause}\
          echo \"recon: {action} from {base}\"\n\

@@ -189,7 +189,9 @@ pub(crate) mod example {
     pub(crate) fn node(port: &str) -> Boot<'static> {
         let bus = port.parse().ok();
         let image = NodeImage {
-            pinned: format!("compute@3ea150742bbf:{}0000", "3ea150742bbf".repeat(5)).parse().unwrap(),
+            pinned: format!("compute@3ea150742bbf:{}0000", "3ea150742bbf".repeat(5))
+                .parse()
+                .unwrap(),
             first_stage: first_stage::example().initrds(bus),
         };
         Boot {

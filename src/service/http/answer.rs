@@ -19,12 +19,12 @@ use crate::service::http::sendfile::SendfileQueue;
 use crate::service::metrics::Now;
 use crate::sys::clock;
 
+use super::boot::Reader;
 use super::files::{self, Asked};
 use super::response::{Body, json, line, set_static, whole};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::workload::prove;
-use super::boot::Reader;
 use super::{boot, export, nodes};
 
 pub(super) async fn answer(

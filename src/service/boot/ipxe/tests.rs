@@ -67,7 +67,14 @@ fn scripts_are_the_reviewed_ones() {
     golden("node.ipxe", &boot(&node(E1000)));
     golden("node.grub", &grub::boot(&node(E1000)));
     let mac = client(PostAction::Image).mac;
-    golden("no-image.ipxe", &no_image("192.168.219.1:80".parse().unwrap(), mac, "the image compute is not here, or not whole"));
+    golden(
+        "no-image.ipxe",
+        &no_image(
+            "192.168.219.1:80".parse().unwrap(),
+            mac,
+            "the image compute is not here, or not whole",
+        ),
+    );
     golden("first-stage.grub", &grub::boot(&staged(PostAction::Inventory, "")));
     golden(
         "entry-port.ipxe",

@@ -262,7 +262,11 @@ fn a_node_waits_for_its_image() {
         panic!("{:?} after {}", ran.end, ran.said)
     };
     is_meant(plan, &node);
-    assert!(ran.waited >= 120 && ran.said.contains("the image compute is not here"), "{}", ran.said);
+    assert!(
+        ran.waited >= 120 && ran.said.contains("the image compute is not here"),
+        "{}",
+        ran.said
+    );
 }
 
 #[test]
