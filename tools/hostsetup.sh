@@ -13,7 +13,7 @@ packages_for() {
     apt/lab) echo qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base tftp-hpa curl isc-dhcp-client udhcpc \
         bind9-dnsutils ndisc6 tcpdump swtpm swtpm-tools openipmi lshw pci.ids usb.ids hwinfo dmidecode pciutils ethtool ipmitool \
         dhcpcd-base isc-dhcp-relay kea-admin atftp wrk exfatprogs e2fsprogs gdisk mtools xorriso debootstrap procps util-linux \
-        python3-fusepy make nginx-light openssl ;;
+        python3-fusepy make nginx-light openssl openssh-client ;;
     # Images of the other family need its package manager here.
     apt/suse) echo zypper rpm ;;
     # The keys of openSUSE and SUSE, packaged from Debian 13 on. Where --keys names others, or no such package is known, nothing.
@@ -28,7 +28,7 @@ packages_for() {
     zypper/lab) echo qemu-x86 qemu-tools qemu-ovmf-x86_64 qemu-ipxe iproute2 dnsmasq tftp curl dhcp-client busybox \
         bind-utils ndisc6 tcpdump swtpm OpenIPMI lshw hwdata hwinfo dmidecode pciutils ethtool ipmitool \
         dhcpcd dhcp-relay kea systemd-network atftp wrk exfatprogs e2fsprogs gptfdisk mtools xorriso debootstrap procps util-linux \
-        python3-fusepy make nginx openssl ;;
+        python3-fusepy make nginx openssl openssh-clients ;;
     esac
 }
 

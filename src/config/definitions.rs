@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use crate::model::PowerOff;
+use crate::model::own::NoSuchWord;
+use crate::model::{OverlayName, PowerOff};
 
 use super::draft::Draft;
 use super::link_rule::LinkRule;
@@ -47,6 +48,13 @@ fn set<T>(slot: &mut Option<T>, read: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
+fn overlays(value: &DeValue<'_>, into: &mut Vec<OverlayName>) -> Result<(), String> {
+    for name in list(value, "a list such as [\"base\"]", "overlays", MAX_OVERLAYS)? {
+        into.push(name?.parse().map_err(|error: NoSuchWord| error.to_string())?);
+    }
+    Ok(())
+}
+
 pub(super) const TOP: &str = "";
 pub(super) const NETWORK: &str = "network";
 const PEERS: &str = "peers";
@@ -58,6 +66,9 @@ pub(super) const TABLES: [&str; 4] = [NETWORK, PEERS, NODE, SUBNET];
 pub(crate) const LEASE_SECONDS: RangeInclusive<u32> = 120..=604_800;
 /// RFC 2348; below 512 the setting would miss all who ask for no size (RFC 1350).
 pub(crate) const TFTP_BLOCK_SIZE: RangeInclusive<u16> = 512..=65464;
+/// More overlays than this for one machine are a mistake, and so are more keys.
+const MAX_OVERLAYS: usize = 16;
+const MAX_KEYS: usize = 100;
 /// More links than a machine has are a mistake.
 const MAX_SILENT: usize = 64;
 
@@ -75,7 +86,7 @@ const ALL_SILENT: Direction = Restrains(|draft| draft.mode = Some(LinkRule::Sile
 const NEVER_OFF: Direction = Restrains(|draft| draft.never = true);
 const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
 
-pub(super) const SETTINGS: [Setting; 23] = [
+pub(super) const SETTINGS: [Setting; 27] = [
     setting(TOP, "site", Chooses, into!(one_line, site)),
     setting(NETWORK, "subnet", Chooses, into!(parsed, subnet)),
     setting(NETWORK, "lease-range", Chooses, into!(ends, lease_range)),
@@ -96,6 +107,9 @@ pub(super) const SETTINGS: [Setting; 23] = [
     setting(PEERS, "post-action", Chooses, into!(parsed, post_action)),
     setting(PEERS, "poweroff", NEVER_OFF, into!(parsed, poweroff)),
     setting(PEERS, "image", Chooses, into!(parsed, image)),
+    setting(PEERS, "overlays", Chooses, |value, draft| {
+        overlays(value, &mut draft.overlays)
+    }),
     setting(PEERS, "kernel-arguments", Chooses, |value, draft| {
         let text = string(value)?;
         if text.chars().any(|c| c.is_control() || c == '$') {
@@ -113,6 +127,17 @@ pub(super) const SETTINGS: [Setting; 23] = [
     setting(NODE, "address", Chooses, into!(address, node().address)),
     setting(NODE, "post-action", Chooses, into!(parsed, node().post_action)),
     setting(NODE, "image", Chooses, into!(parsed, node().image)),
+    setting(NODE, "hostname", Chooses, into!(parsed, node().hostname)),
+    setting(NODE, "overlays", Chooses, |value, draft| {
+        overlays(value, &mut draft.node().overlays)
+    }),
+    setting(NODE, "authorized-keys", Chooses, |value, draft| {
+        for key in list(value, "a list of public keys", "keys", MAX_KEYS)? {
+            let key = key?.parse().map_err(|error: NoSuchWord| error.to_string())?;
+            draft.node().authorized_keys.push(key);
+        }
+        Ok(())
+    }),
     setting(NODE, "poweroff", NODE_NEVER_OFF, into!(parsed, node().poweroff)),
     // One of a network behind a router that cannot be read leaves that network out: its machines get no address.
     setting(SUBNET, "subnet", Chooses, into!(parsed, routed().subnet)),

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::{ImageWord, PostAction, PowerOff};
+use crate::model::{ImageWord, OverlayName, PostAction, PowerOff};
 
 use super::link_rule::LinkRule;
 use super::node_rules::{Node, NodeRule};
@@ -24,6 +24,7 @@ pub(crate) struct Draft {
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
     pub image: Option<ImageWord>,
+    pub overlays: Vec<OverlayName>,
     /// No machine is powered off, whatever else is said.
     pub never: bool,
     pub kernel_arguments: Option<String>,

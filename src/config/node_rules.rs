@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::model::{ImageWord, MacAddr, NodePolicy, PostAction, PowerOff};
+use crate::model::{AuthorizedKey, HostName, ImageWord, MacAddr, NodePolicy, OverlayName, PostAction, PowerOff};
 
 use super::fault::Fault;
 
@@ -29,6 +29,13 @@ pub(crate) struct NodeRule {
     pub poweroff: Option<PowerOff>,
     /// Says the post action too, where nothing else does.
     pub image: Option<ImageWord>,
+    pub hostname: Option<HostName>,
+    /// Over those of all machines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overlays: Vec<OverlayName>,
+    /// Besides those of the data partition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorized_keys: Vec<AuthorizedKey>,
 }
 
 impl NodeRule {
@@ -80,7 +87,7 @@ impl NodeRules {
 
 /// `has_image`: one is named for all machines.
 pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults: &mut Vec<Fault>) -> NodeRules {
-    let (mut macs, mut addresses) = (HashSet::new(), HashSet::new());
+    let (mut macs, mut addresses, mut names) = (HashSet::new(), HashSet::new(), HashSet::new());
     let mut rules = Vec::with_capacity(nodes.len());
     for (index, Node { line, mut rule }) in nodes.into_iter().enumerate() {
         let mut fault = |what: String| {
@@ -97,6 +104,9 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
             // Nothing that this machine is to start, and not what all others do.
             rule.post_action = Some(PostAction::Inventory);
             rule.poweroff.get_or_insert(PowerOff::Never);
+        }
+        if let Some(name) = rule.hostname.take_if(|name| !names.insert(name.as_str().to_owned())) {
+            fault(format!("{name} is another machine's hostname already"));
         }
         // Each address for one port, each port with one address.
         let refused = match (rule.mac, rule.address) {

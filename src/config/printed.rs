@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::model::{ImageWord, PostAction, PowerOff};
+use crate::model::{ImageWord, OverlayName, PostAction, PowerOff};
 
 use super::node_rules::NodeRule;
 use super::routed::{Entry, Routed};
@@ -41,6 +41,8 @@ struct Peers<'a> {
     post_action: PostAction,
     poweroff: PowerOff,
     image: Option<&'a ImageWord>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    overlays: &'a [OverlayName],
     kernel_arguments: &'a str,
 }
 
@@ -55,6 +57,7 @@ impl Settings {
             network,
             peers,
             image,
+            overlays,
             kernel_arguments,
             links,
             routed,
@@ -77,6 +80,7 @@ impl Settings {
                 post_action: peers.post_action,
                 poweroff: peers.poweroff,
                 image: image.as_ref(),
+                overlays,
                 kernel_arguments,
             },
             subnet: routed.iter().map(Routed::entry).collect(),
@@ -105,6 +109,7 @@ mod tests {
         post-action = "liveboot"
         poweroff = "acpi"
         image = "compute"
+        overlays = ["base"]
         kernel-arguments = "nomodeset dyndbg=\"file x +p\" a=\\b"
         [[subnet]]
         subnet = "10.1.0.0/24"
@@ -121,6 +126,9 @@ mod tests {
         uuid = "4C4C4544-0042-3510-8052-B4C04F4A3232"
         poweroff = "never"
         image = "gpu@3ea150742bbf"
+        hostname = "gpu-1"
+        overlays = ["gpu", "slurm_1"]
+        authorized-keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEBX6/FWIWHNiVF4/SQJwnMFYUbRNPL9mGFSut3gxVs0 me@here"]
     "#;
 
     #[test]

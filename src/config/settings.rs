@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use crate::model::{ImageWord, MacAddr, NodePolicy, PostAction, PowerOff};
+use crate::model::{HostName, ImageWord, MacAddr, NodePolicy, OverlayName, Own, PostAction, PowerOff};
 
 use super::definitions::TFTP_BLOCK_SIZE;
 use super::draft::Draft;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub peers: NodePolicy,
     /// What every diskless node starts for which no rule names another image.
     pub(super) image: Option<ImageWord>,
+    /// What lies over the root of each.
+    pub(super) overlays: Vec<OverlayName>,
     /// Words for every peer's kernel command line.
     pub kernel_arguments: String,
     pub(super) links: LinkRules,
@@ -114,6 +116,7 @@ impl Settings {
             post_action,
             poweroff,
             image,
+            overlays,
             mut never,
             kernel_arguments,
             nodes,
@@ -153,6 +156,7 @@ impl Settings {
             },
             peers,
             image,
+            overlays,
             kernel_arguments: kernel_arguments.unwrap_or_default(),
             nodes,
             never,
@@ -267,6 +271,18 @@ impl Settings {
         let own = self.nodes.of(macs, uuid).and_then(|rule| rule.image.as_ref());
         own.or(self.image.as_ref())
             .filter(|_| self.policy(macs, uuid).post_action == PostAction::Image)
+    }
+
+    /// What a node is given besides its image; a later overlay lies over an earlier one.
+    pub fn own(&self, mac: MacAddr, uuid: Option<&str>) -> Own {
+        let rule = self.nodes.of(&[mac], uuid);
+        let hostname = rule.and_then(|rule| rule.hostname.clone());
+        let (overlays, keys) = rule.map_or((&[][..], &[][..]), |rule| (&rule.overlays, &rule.authorized_keys));
+        Own {
+            hostname: hostname.unwrap_or_else(|| HostName::of(mac)),
+            overlays: self.overlays.iter().chain(overlays).cloned().collect(),
+            authorized_keys: keys.to_vec(),
+        }
     }
 
     /// The policy as it holds.

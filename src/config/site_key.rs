@@ -87,6 +87,11 @@ impl SiteKey {
         self.mac(label, parts).verify_truncated_left(tag).is_ok()
     }
 
+    /// A secret that only who has the key can make, and always the same for the same `parts`. `label`: what it is for; none that a proof has.
+    pub(crate) fn derive(&self, label: &str, parts: &[&[u8]]) -> [u8; KEY_BYTES] {
+        self.mac(label, parts).finalize().into_bytes().into()
+    }
+
     fn mac(&self, label: &str, parts: &[&[u8]]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length will do");
         // Each with its length, so that no other split gives the same bytes.

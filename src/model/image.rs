@@ -147,27 +147,7 @@ impl fmt::Display for ImageWord {
     }
 }
 
-/// Serde's way from and to the text.
-macro_rules! as_text {
-    ($($name:ident),+) => {
-        $(
-            impl TryFrom<String> for $name {
-                type Error = NoImageWord;
-
-                fn try_from(text: String) -> Result<Self, NoImageWord> {
-                    text.parse()
-                }
-            }
-
-            impl From<$name> for String {
-                fn from(word: $name) -> String {
-                    word.to_string()
-                }
-            }
-        )+
-    };
-}
-as_text!(ImageName, ImageVersion, ImageWord);
+as_text!(NoImageWord: ImageName, ImageVersion, ImageWord);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ pub const MOUNT_POINT: &str = "/run/recon/data";
 
 /// The settings.
 pub const SETTINGS: &str = "recon.toml";
-/// Who may come in by ssh.
+/// Who may come in by ssh, on live images and nodes.
 pub const AUTHORIZED_KEYS: &str = "authorized_keys";
 /// What sticks of one site share.
 pub const SITE_KEY: &str = "site.key";
@@ -34,6 +34,9 @@ pub const IMAGES: &str = "images";
 /// A file with the name of the version that is started; the one before it is in the other.
 pub const CURRENT: &str = "current";
 pub const PREVIOUS: &str = "previous";
+
+/// Files that lie over the roots of nodes: `overlays/<name>/`, as they lie there.
+pub const OVERLAYS: &str = "overlays";
 
 /// The newest upload of every machine in one file; on the medium only while it holds all of them.
 pub const TARBALL: &str = "recon-inventory.tar.gz";

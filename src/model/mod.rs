@@ -1,5 +1,26 @@
 //! Plain types shared by every layer: parse and format, no I/O, no async runtime.
 
+/// Serde's way from and to the text of a word.
+macro_rules! as_text {
+    ($error:ty: $($name:ident),+) => {
+        $(
+            impl TryFrom<String> for $name {
+                type Error = $error;
+
+                fn try_from(text: String) -> Result<Self, $error> {
+                    text.parse()
+                }
+            }
+
+            impl From<$name> for String {
+                fn from(word: $name) -> String {
+                    word.to_string()
+                }
+            }
+        )+
+    };
+}
+
 pub mod api;
 pub(crate) mod arch;
 pub(crate) mod backoff;
@@ -14,6 +35,7 @@ pub mod layout;
 pub(crate) mod lease;
 pub(crate) mod mac;
 pub(crate) mod node;
+pub(crate) mod own;
 pub mod policy;
 pub(crate) mod secrets;
 pub mod shown;
@@ -29,5 +51,6 @@ pub(crate) use endpoint::HTTP_PORT;
 pub use image::{ImageName, ImageVersion, ImageWord, PinnedImage};
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
+pub use own::{AuthorizedKey, HostName, OverlayName, Own};
 pub use policy::{BondMode, BootMethod, NodePolicy, OnFailure, PostAction, PowerOff};
 pub use time::{RunTime, UnixTime};

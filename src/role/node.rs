@@ -5,6 +5,7 @@
 //! starts the new system once this worker ended; what goes on of recon there is in `system.rs`.
 
 mod memory;
+mod own;
 mod root;
 mod system;
 pub(crate) mod up;
@@ -22,7 +23,7 @@ use crate::formats::image::{self, MANIFEST, MAX_BYTES, Manifest};
 use crate::model::backoff;
 use crate::model::console::console;
 use crate::model::identity::Evidence;
-use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout};
+use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout, shown};
 use crate::probe::text::decimal_size;
 use crate::role::boot_from::machine::memory_bytes;
 use crate::role::first_stage;
@@ -35,10 +36,10 @@ const ROOT: &str = "/sysroot";
 pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const ASKING: Bounds = Bounds {
-    time: Duration::from_secs(30),
-    answer_bytes: MAX_BYTES as usize,
-};
+/// Longest wait for one answer.
+const ASKING: Duration = Duration::from_secs(30);
+/// Of a master's reason why it does not give something.
+const MAX_REASON_CHARS: usize = 500;
 /// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -53,7 +54,7 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
     console!("node {}: starts {}@{}", session.id, pinned.name, pinned.version);
     session.report(Stage::Agent, None, None).await;
     loop {
-        match start(&session, pinned).await {
+        match start(&session, mac, pinned).await {
             Ok(()) => return Ok(()),
             Err(error) => {
                 console!("{error:#}; trying again in {} s", AGAIN.as_secs());
@@ -64,9 +65,11 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
     }
 }
 
-async fn start(session: &Session, pinned: &PinnedImage) -> anyhow::Result<()> {
+async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow::Result<()> {
     let began = Instant::now();
     let manifest = manifest(session, pinned).await?;
+    // They are small, and without them the rest is of no use.
+    let own = own::fetch(session, mac).await?;
     let facts = memory::Facts {
         total_bytes: memory_bytes("MemTotal:"),
         available_bytes: memory_bytes("MemAvailable:"),
@@ -76,6 +79,7 @@ async fn start(session: &Session, pinned: &PinnedImage) -> anyhow::Result<()> {
     let fresh = move || fresh_root(&options);
     let url = format!("http://{}{}", session.master, path(pinned, image::ROOT));
     root::fetch(session, &url, manifest.root.clone(), Path::new(ROOT), fresh).await?;
+    own::lay(own, Path::new(ROOT)).await?;
     let seconds = began.elapsed().as_secs_f64();
     let words = format!(
         "{}@{}: {} in {seconds:.1} s, {} in memory; starting it",
@@ -105,23 +109,42 @@ fn path(pinned: &PinnedImage, name: &str) -> String {
 /// The manifest that is meant, as soon as the master is there.
 async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Manifest> {
     let target = path(pinned, MANIFEST);
+    let bytes = asked(session, &target, MAX_BYTES as usize).await?;
+    if image::sum(&bytes) != pinned.sum {
+        bail!("{target} is not the one that this machine was started with: was its image replaced by hand?");
+    }
+    Manifest::read(&bytes).map_err(|why| anyhow::anyhow!("{target}: {why}"))
+}
+
+/// What the master answers, as soon as it is there.
+async fn asked(session: &Session, target: &str, most_bytes: usize) -> anyhow::Result<Bytes> {
+    let bounds = Bounds {
+        time: ASKING,
+        answer_bytes: most_bytes,
+    };
     let mut tries = 0;
-    let bytes = loop {
-        let passes = match session.ask(Method::GET, &target, Bytes::new(), ASKING).await {
-            Ok(answer) if answer.status == StatusCode::OK => break answer.body,
+    loop {
+        let passes = match session.ask(Method::GET, target, Bytes::new(), bounds).await {
+            Ok(answer) if answer.status == StatusCode::OK => return Ok(answer.body),
             Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => "the master has no time".to_owned(),
-            Ok(answer) => bail!("the master answers {} to {target}", answer.status),
+            Ok(answer) => {
+                let why: String = String::from_utf8_lossy(&answer.body)
+                    .chars()
+                    .take(MAX_REASON_CHARS)
+                    .collect();
+                bail!(
+                    "the master answers {} to {target}: {}",
+                    answer.status,
+                    shown::line(why.trim())
+                );
+            }
             Err(error @ ClientError::TooLarge(..)) => bail!("{target}: {error}"),
             Err(error) => error.to_string(),
         };
         console!("waiting for the master, for {target}: {passes}");
         tokio::time::sleep(backoff::wait(tries, rand::random())).await;
         tries += 1;
-    };
-    if image::sum(&bytes) != pinned.sum {
-        bail!("{target} is not the one that this machine was started with: was its image replaced by hand?");
     }
-    Manifest::read(&bytes).map_err(|why| anyhow::anyhow!("{target}: {why}"))
 }
 
 /// An empty root, whatever was there.

@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub mod loader_choice;
 pub(crate) mod metrics;
 pub mod node_table;
+pub(crate) mod own_files;
 pub mod ra;
 pub(crate) mod rate_limit;
 pub mod tftp;

@@ -12,6 +12,7 @@ mod json;
 pub(crate) mod leases;
 pub(crate) mod leases6;
 pub mod nodes;
+pub(crate) mod overlays;
 mod room;
 pub mod upload;
 

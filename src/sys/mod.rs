@@ -26,6 +26,7 @@ pub(crate) mod kmsg;
 pub(crate) mod lldp_socket;
 pub(crate) mod loopdev;
 pub(crate) mod mount;
+pub(crate) mod neighbours;
 pub(crate) mod netif;
 pub(crate) mod nvme;
 pub(crate) mod packet;

@@ -81,6 +81,10 @@ def a_routed_floor_boots(site: Site) -> None:
             expect(f"http://{SERVER}{path}" in text, f"{path} is not named in\n{text}")
             body = floor.run(["curl", "-sS", "--max-time", "25", f"http://{SERVER}{path}"]).stdout
             expect(body == (site.medium / "boot/x86_64/loader" / name).read_bytes(), f"{path} is not what it is")
+        # Behind a router the lease says whose address it is.
+        own = f"http://{SERVER}/api/v1/own-files?mac="
+        codes = [floor.run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", f"{own}{whose}"]).stdout for whose in (mac, "52-54-00-00-00-01")]
+        expect(codes == [b"404", b"403"], f"files of its own: {codes}")
         nodes = [node for node in site.inside.nodes() if node.get("address") == address]
         expect(len(nodes) == 1 and nodes[0]["stage"] == "kernel", f"the table has {nodes}")
 

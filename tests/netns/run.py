@@ -25,6 +25,7 @@ import checks_http
 import checks_identity
 import checks_ipv6
 import checks_own_address
+import checks_own_files
 import checks_post
 import checks_proxy_dhcp
 import checks_routed
@@ -42,7 +43,8 @@ from vdc.suite import Results, Scenario
 from veth_site import Site
 
 _TOOLS = (
-    *veth_site.TOOLS, *checks_boot_from.TOOLS, *checks_dhcp_clients.TOOLS, *checks_http.TOOLS, *checks_ipv6.TOOLS, *checks_routed.TOOLS, *lan_helpers.TOOLS,
+    *veth_site.TOOLS, *checks_boot_from.TOOLS, *checks_dhcp_clients.TOOLS, *checks_http.TOOLS, *checks_ipv6.TOOLS, *checks_own_files.TOOLS,
+    *checks_routed.TOOLS, *lan_helpers.TOOLS,
 )
 # Folder in the work folder -> checks that share one master on one cable, in order.
 _SITE_SUITES: dict[str, list[Scenario[Site]]] = {
@@ -53,6 +55,7 @@ _SITE_SUITES: dict[str, list[Scenario[Site]]] = {
     "terminal-escapes": checks_terminal_escapes.CHECKS,
     "fairness": checks_fairness.CHECKS,
     "first-stage": checks_first_stage.CHECKS,
+    "own-files": checks_own_files.CHECKS,
     "post": checks_post.CHECKS,
     "routed": checks_routed.CHECKS,
     "unit": checks_unit.CHECKS,

@@ -25,7 +25,7 @@ use super::response::{Body, json, line, set_static, whole};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::workload::prove;
-use super::{boot, export, nodes};
+use super::{boot, export, nodes, own_files};
 
 pub(super) async fn answer(
     site: &Arc<Site>,
@@ -101,6 +101,7 @@ async fn serve(
             metrics_text(site),
         ),
         Route::Nodes(rows) => nodes::rows(site, rows, head),
+        Route::OwnFiles(who) => own_files::answer(asked, own, &who).await,
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => nodes::stage(site, from, id, request).await,

@@ -1,5 +1,5 @@
 //! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`min_rate`] decide; [`server`] owns the
-//! loop, [`answer`] picks what [`boot`], [`nodes`], [`files`] and [`export`] answer; [`body`], [`sendfile`], [`transfer_queue`],
+//! loop, [`answer`] picks what [`boot`], [`nodes`], [`files`], [`own_files`] and [`export`] answer; [`body`], [`sendfile`], [`transfer_queue`],
 //! [`limits`] and [`upload`] move bytes. What is refused, and with which status, is in [`refusal`].
 
 pub(crate) mod admission;
@@ -13,6 +13,7 @@ pub(crate) mod files;
 pub(crate) mod limits;
 pub(crate) mod min_rate;
 pub(crate) mod nodes;
+pub(crate) mod own_files;
 pub(crate) mod quota;
 pub(crate) mod range;
 pub(crate) mod refusal;

@@ -43,6 +43,8 @@ pub enum Route {
     /// Every machine, or the most urgent ones up to a number.
     Nodes(Option<usize>),
     Policy(Who),
+    /// What a node is given besides its image.
+    OwnFiles(Who),
     /// A person decides about settings that were not read whole.
     Settings(Decision),
     Stage(NodeId),
@@ -118,6 +120,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "status"] => Route::Status,
         ["api", "v1", "nodes"] => Route::Nodes(rows(query)),
         ["api", "v1", "policy"] => Route::Policy(who(query)),
+        ["api", "v1", "own-files"] => Route::OwnFiles(who(query)),
         ["api", "v1", "workload"] => Route::PostProof(query.strip_prefix("nonce=").and_then(workload::from_hex)),
         ["api", "v1", "settings", "read"] => return only("POST", method, Route::Settings(Decision::Read)),
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
@@ -227,6 +230,7 @@ mod tests {
         let cases = [
             ("GET", "/", Route::Index),
             ("GET", "/boot/x86_64/kernel", Route::Kernel(Who::default())),
+            ("GET", "/api/v1/own-files", Route::OwnFiles(Who::default())),
             ("HEAD", "/boot/x86_64/initrd", Route::Initrd),
             (
                 "GET",

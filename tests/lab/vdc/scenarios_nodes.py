@@ -6,9 +6,11 @@ laboratory.
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
+import tarfile
 import time
 from typing import Any
 
@@ -28,7 +30,12 @@ _KINDS = {
     "small-node": _NODE._replace(memory_mib=384),
 }
 _NUMBERS = {"node-1": 0xA0, "small-node": 0xA1}
-_LOGIN = re.compile(r" login:")
+_HOST_NAME = "worker-1"
+_LOGIN = re.compile(rf"{_HOST_NAME} login:")
+_MOTD = "{{hostname}} runs {{image}} at {{site}}\n"
+_HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
+# What is asked of a node, line by line.
+_INSIDE = "hostname; cat /etc/motd /etc/machine-id; systemctl is-system-running; stat -c %a /etc/ssh/ssh_host_ed25519_key"
 
 
 class Farm(Environment):
@@ -44,7 +51,15 @@ class Farm(Environment):
         data.mkdir()
         self._stack.callback(shutil.rmtree, data, ignore_errors=True)
         rules = [f'[[node]]\nmac = "{node.identity.mac}"\nimage = "compute"\n' for node in self.nodes.values()]
+        rules[0] += f'hostname = "{_HOST_NAME}"\noverlays = ["base"]\n'
         (data / "recon.toml").write_text("\n".join(['site = "Farm"\n', *rules]))
+        motd = data / "overlays/base/etc/motd.in"
+        motd.parent.mkdir(parents=True)
+        motd.write_text(_MOTD)
+        self.key = lab.folder / "operator"
+        self.key.unlink(missing_ok=True)
+        tools.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", str(self.key)])
+        (data / "authorized_keys").write_text(self.key.with_suffix(".pub").read_text())
         self.recon("image", "add", str(image), "--name", "compute", "--data", str(data))
         listed = self.recon("image", "list", "--data", str(data))
         found = re.match(r"compute@([0-9a-f]{12})  nodes start it\n$", listed)
@@ -96,6 +111,25 @@ class Farm(Environment):
         self.lab.report.line(f"{node.name}: up, {time.monotonic() - begun:.1f} s after power on")
 
 
+    def inside(self, node: Peer) -> list[str]:
+        """What the node says of itself to who comes in by ssh, and knows its key from the master."""
+        mac = node.identity.mac
+        code, _, archive = self.api.request("GET", f"/api/v1/own-files?mac={mac}")
+        expect(code == 200, f"the node's own files: {code}: {archive[:300]!r}")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            public = files.extractfile(_HOST_KEY)
+            assert public is not None
+            key = " ".join(public.read().decode().split()[:2])
+        address = str(self.row(node)["address"])
+        known = self.lab.folder / "known_hosts"
+        known.write_text(f"{address} {key}\n")
+        options = {"UserKnownHostsFile": str(known), "StrictHostKeyChecking": "yes", "BatchMode": "yes", "ConnectTimeout": "30"}
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        done = self.lab.namespace.run(["ssh", "-F", "none", "-i", str(self.key), *words, f"root@{address}", _INSIDE], timeout=self.lab.seconds(60))
+        expect(bool(done.stdout), f"ssh ended with {done.returncode}: {done.stderr.decode()[-600:]}")
+        return done.stdout.decode().splitlines()
+
+
 def ram_node(farm: Farm) -> None:
     node = farm.nodes["node-1"]
     node.start()
@@ -104,6 +138,12 @@ def ram_node(farm: Farm) -> None:
     expect(message == f"runs compute@{farm.version}", f"its row says {message!r}")
     line = node.machine.console.wait_for(_LOGIN, time.monotonic() + farm.lab.seconds(60))
     expect(line is not None, f"no login on its console:\n{node.machine.console.tail()}")
+    name, motd, machine_id, state, mode = farm.inside(node)
+    expect(name == _HOST_NAME, f"its name is {name!r}")
+    expect(motd == f"{_HOST_NAME} runs compute at Farm", f"its motd is {motd!r}")
+    expect(re.fullmatch(r"[0-9a-f]{12}4[0-9a-f]{19}", machine_id), f"its machine-id is {machine_id!r}")
+    expect(state == "running", f"its system is {state}")
+    expect(mode == "600", f"its key has the permissions {mode}")
     node.machine.kill()
     expect_none(node.changes())
 
@@ -123,6 +163,6 @@ def ram_small(farm: Farm) -> None:
 
 
 SCENARIOS: list[Scenario[Farm]] = [
-    Scenario("ram-node", "a diskless node: its root in memory, up by its own word, disks untouched", ram_node, ["node-1"], long=True),
+    Scenario("ram-node", "a diskless node: its root in memory, up by its own word, itself to who comes in by ssh, disks untouched", ram_node, ["node-1"], long=True),
     Scenario("ram-small", "a node with too little memory says how much is missing, before the download", ram_small, ["small-node"], long=True),
 ]
