@@ -76,7 +76,9 @@ customize_root() {
     # Nobody comes in by what a package left; what the site puts there stays.
     sed -i 's/^root:[^:]*:/root:*:/' "$root/etc/shadow"
     rm -f "$root/etc/hostname"
-    [ -z "$CUSTOMIZE" ] || [ ! -d "$CUSTOMIZE/files" ] || cp --recursive --preserve=mode,timestamps,links "$CUSTOMIZE/files/." "$root/"
+    # From within, as links of the root lead elsewhere out here.
+    [ -z "$CUSTOMIZE" ] || [ ! -d "$CUSTOMIZE/files" ] ||
+        tar --directory "$CUSTOMIZE/files" --create . | in_root "$root" tar --extract --no-same-owner --keep-directory-symlink --directory /
     if [ -n "$CUSTOMIZE" ] && [ -f "$CUSTOMIZE/customize.sh" ]; then
         install -m 755 "$CUSTOMIZE/customize.sh" "$root/recon-customize.sh"
         in_root "$root" /bin/sh /recon-customize.sh
@@ -118,7 +120,7 @@ make_ramroot() {
         echo "$root_key" >"$dir/root.key"
     fi
     image_key=$({ echo "$root_key"; sha256sum <"$RECON"; } | sha256sum)
-    if [ "$(cat "$dir/image.key" 2>/dev/null)" = "$image_key" ]; then
+    if [ "$(cat "$dir/image.key" 2>/dev/null)" = "$image_key" ] && "$RECON" image check "$dir/image" >>"$STEP_LOG" 2>&1; then
         say "nothing changed: $dir/image stands"
         return 0
     fi

@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use crate::model::NodeId;
-use crate::model::api::{LinkStatus, NodeStatus, Status, StorageStatus};
+use crate::model::api::{HEARTBEAT_SECONDS, LinkStatus, NodeStatus, Status, StorageStatus};
 use crate::model::shown::{self, Shown};
+use crate::model::{NodeId, Stage};
 use crate::service::boot::loops::LOOPS;
 use crate::service::node_table::urgency;
 
@@ -61,7 +61,7 @@ pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown
     ));
     let mut order: Vec<&NodeStatus> = nodes.iter().collect();
     order.sort_by_key(|node| urgency(node.stored_sha256.is_some(), node.stage));
-    lines.extend(order.iter().map(|node| row(node)));
+    lines.extend(order.iter().map(|node| row(node, status.uptime_seconds)));
     if nodes.is_empty() {
         lines.push("waiting for machines that boot from the network".to_owned());
     }
@@ -113,7 +113,16 @@ fn link_lines(link: &LinkStatus) -> Vec<String> {
     lines
 }
 
-fn row(node: &NodeStatus) -> String {
+/// A node whose system is up is silent once two of its words did not come.
+fn silent_seconds(node: &NodeStatus, uptime_seconds: u64) -> Option<u64> {
+    let heard = node.heard_at_seconds.filter(|_| node.stage == Stage::Up)?;
+    let silent = uptime_seconds.saturating_sub(heard as u64);
+    (silent > 2 * HEARTBEAT_SECONDS + 60).then_some(silent)
+}
+
+fn row(node: &NodeStatus, uptime_seconds: u64) -> String {
+    let silent = silent_seconds(node, uptime_seconds);
+    let silence = silent.map(|seconds| format!("not heard for {}; ", duration(seconds)));
     let what = node
         .failure
         .as_deref()
@@ -125,9 +134,11 @@ fn row(node: &NodeStatus) -> String {
         1 => format!("ONE OF 2 MACHINES OF THIS NAME; {what}"),
         others => format!("ONE OF {} MACHINES OF THIS NAME; {what}", others + 1),
     };
-    let stage = match node.starts_in_vain >= LOOPS {
-        true => "loops".to_owned(),
-        false => node.stage.to_string(),
+    let what = format!("{}{what}", silence.unwrap_or_default());
+    let stage = match (node.starts_in_vain >= LOOPS, silent) {
+        (true, _) => "loops".to_owned(),
+        (false, Some(_)) => "silent".to_owned(),
+        (false, None) => node.stage.to_string(),
     };
     let address = node.address.map(|address| address.to_string()).unwrap_or_default();
     format!(
@@ -271,6 +282,7 @@ mod tests {
             address: None,
             stage,
             stages: vec![StageTime { stage, at_seconds: 1.0 }],
+            heard_at_seconds: None,
             message: None,
             failure: None,
             bytes_sent: 67_000_000,

@@ -84,6 +84,9 @@ const FEW_SERVED: Direction = Restrains(|draft| draft.serve_all = Some(false));
 const SMALLEST_BLOCKS: Direction = Restrains(|draft| draft.tftp_block_size = Some(*TFTP_BLOCK_SIZE.start()));
 const ALL_SILENT: Direction = Restrains(|draft| draft.mode = Some(LinkRule::Silent));
 const NEVER_OFF: Direction = Restrains(|draft| draft.never = true);
+/// Something else than what was meant is not started, nor without what was to lie over it.
+const NO_IMAGES: Direction = Restrains(|draft| draft.no_images = true);
+const NODE_NO_IMAGE: Direction = Restrains(|draft| draft.node().no_image = true);
 const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
 
 pub(super) const SETTINGS: [Setting; 27] = [
@@ -106,8 +109,8 @@ pub(super) const SETTINGS: [Setting; 27] = [
     }),
     setting(PEERS, "post-action", Chooses, into!(parsed, post_action)),
     setting(PEERS, "poweroff", NEVER_OFF, into!(parsed, poweroff)),
-    setting(PEERS, "image", Chooses, into!(parsed, image)),
-    setting(PEERS, "overlays", Chooses, |value, draft| {
+    setting(PEERS, "image", NO_IMAGES, into!(parsed, image)),
+    setting(PEERS, "overlays", NO_IMAGES, |value, draft| {
         overlays(value, &mut draft.overlays)
     }),
     setting(PEERS, "kernel-arguments", Chooses, |value, draft| {
@@ -126,12 +129,12 @@ pub(super) const SETTINGS: [Setting; 27] = [
     }),
     setting(NODE, "address", Chooses, into!(address, node().address)),
     setting(NODE, "post-action", Chooses, into!(parsed, node().post_action)),
-    setting(NODE, "image", Chooses, into!(parsed, node().image)),
-    setting(NODE, "hostname", Chooses, into!(parsed, node().hostname)),
-    setting(NODE, "overlays", Chooses, |value, draft| {
+    setting(NODE, "image", NODE_NO_IMAGE, into!(parsed, node().image)),
+    setting(NODE, "hostname", NODE_NO_IMAGE, into!(parsed, node().hostname)),
+    setting(NODE, "overlays", NODE_NO_IMAGE, |value, draft| {
         overlays(value, &mut draft.node().overlays)
     }),
-    setting(NODE, "authorized-keys", Chooses, |value, draft| {
+    setting(NODE, "authorized-keys", NODE_NO_IMAGE, |value, draft| {
         for key in list(value, "a list of public keys", "keys", MAX_KEYS)? {
             let key = key?.parse().map_err(|error: NoSuchWord| error.to_string())?;
             draft.node().authorized_keys.push(key);

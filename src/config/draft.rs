@@ -27,6 +27,8 @@ pub(crate) struct Draft {
     pub overlays: Vec<OverlayName>,
     /// No machine is powered off, whatever else is said.
     pub never: bool,
+    /// No machine starts an image, whatever else is said.
+    pub no_images: bool,
     pub kernel_arguments: Option<String>,
     pub nodes: Vec<Node>,
     pub routed: Vec<routed::Entry>,
@@ -61,6 +63,10 @@ impl Draft {
             .iter()
             .any(|node| node.rule.poweroff == Some(PowerOff::Never));
         self.never |= other.never || kept_on || other.poweroff == Some(PowerOff::Never);
+        // Whose it was meant for nobody knows.
+        let says = |rule: &NodeRule| rule.no_image || rule.image.is_some() || rule.has_own();
+        let is_said = other.image.is_some() || !other.overlays.is_empty();
+        self.no_images |= other.no_images || is_said || other.nodes.iter().any(|node| says(&node.rule));
         if other.serve_all == Some(false) {
             self.serve_all = Some(false);
         }

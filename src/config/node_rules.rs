@@ -36,9 +36,22 @@ pub(crate) struct NodeRule {
     /// Besides those of the data partition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub authorized_keys: Vec<AuthorizedKey>,
+    /// Something of what it starts was not understood, so it starts nothing of that.
+    #[serde(skip)]
+    pub no_image: bool,
 }
 
+/// Of a machine of which nobody knows any more what it is to start: it is looked at, and left on.
+pub(super) const NO_IMAGE_POLICY: NodePolicy = NodePolicy {
+    post_action: PostAction::Inventory,
+    poweroff: PowerOff::Never,
+};
+
 impl NodeRule {
+    pub(super) fn has_own(&self) -> bool {
+        self.hostname.is_some() || !self.overlays.is_empty() || !self.authorized_keys.is_empty()
+    }
+
     fn post_action(&self) -> Option<PostAction> {
         self.post_action.or(self.image.as_ref().map(|_| PostAction::Image))
     }
@@ -101,9 +114,14 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
         }
         if rule.post_action == Some(PostAction::Image) && rule.image.is_none() && !has_image {
             fault(NO_IMAGE.to_owned());
-            // Nothing that this machine is to start, and not what all others do.
-            rule.post_action = Some(PostAction::Inventory);
-            rule.poweroff.get_or_insert(PowerOff::Never);
+            // Not what all others do either.
+            rule.no_image = true;
+        }
+        if rule.mac.is_none() && rule.has_own() {
+            fault(
+                "hostname, overlays and authorized-keys go by mac: a uuid is what a machine says of itself, and any could".to_owned(),
+            );
+            rule.no_image = true;
         }
         if let Some(name) = rule.hostname.take_if(|name| !names.insert(name.as_str().to_owned())) {
             fault(format!("{name} is another machine's hostname already"));
@@ -122,6 +140,12 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
         if let Some(what) = refused {
             fault(what);
             rule.address = None;
+        }
+        // An action of another kind that it names is what it does.
+        if rule.no_image && rule.post_action.is_none_or(|action| action == PostAction::Image) {
+            rule.image = None;
+            rule.post_action = Some(NO_IMAGE_POLICY.post_action);
+            rule.poweroff = Some(NO_IMAGE_POLICY.poweroff);
         }
         rules.push(rule);
     }

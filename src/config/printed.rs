@@ -62,7 +62,9 @@ impl Settings {
             links,
             routed,
             nodes,
+            // Both are in what machines do.
             never: _,
+            no_images: _,
         } = self;
         let peers = self.end(*peers);
         let file = File {

@@ -28,6 +28,8 @@ pub struct Settings {
     pub(super) image: Option<ImageWord>,
     /// What lies over the root of each.
     pub(super) overlays: Vec<OverlayName>,
+    /// No machine starts an image, whatever else is said.
+    pub(super) no_images: bool,
     /// Words for every peer's kernel command line.
     pub kernel_arguments: String,
     pub(super) links: LinkRules,
@@ -118,11 +120,12 @@ impl Settings {
             image,
             overlays,
             mut never,
+            mut no_images,
             kernel_arguments,
             nodes,
             routed,
         } = draft;
-        let post_action = what_peers_do(post_action, image.is_some(), faults);
+        let post_action = what_peers_do(post_action, image.is_some(), &mut no_images, faults);
         let peers = NodePolicy {
             post_action,
             poweroff: poweroff.unwrap_or(post_action.default_poweroff()),
@@ -157,6 +160,7 @@ impl Settings {
             peers,
             image,
             overlays,
+            no_images,
             kernel_arguments: kernel_arguments.unwrap_or_default(),
             nodes,
             never,
@@ -220,6 +224,12 @@ impl Settings {
         self.routed.iter().map(move |routed| routed.subnet(server))
     }
 
+    /// Whether a network behind a router has this address.
+    pub fn is_routed(&self, address: Ipv4Addr) -> bool {
+        self.routed(Ipv4Addr::UNSPECIFIED)
+            .any(|subnet| subnet.net().hosts().contains(&address.into()))
+    }
+
     /// Routes that a link of this subnet needs: destination, prefix length, next hop.
     pub fn ways(&self, contains: impl Fn(Ipv4Addr) -> bool) -> Vec<(Ipv4Addr, u8, Ipv4Addr)> {
         self.routed.iter().flat_map(|routed| routed.ways(&contains)).collect()
@@ -273,9 +283,10 @@ impl Settings {
             .filter(|_| self.policy(macs, uuid).post_action == PostAction::Image)
     }
 
-    /// What a node is given besides its image; a later overlay lies over an earlier one.
-    pub fn own(&self, mac: MacAddr, uuid: Option<&str>) -> Own {
-        let rule = self.nodes.of(&[mac], uuid);
+    /// What a node is given besides its image; a later overlay lies over an earlier one. By the port alone: of who has a UUID there is no
+    /// proof.
+    pub fn own(&self, mac: MacAddr) -> Own {
+        let rule = self.nodes.of(&[mac], None);
         let hostname = rule.and_then(|rule| rule.hostname.clone());
         let (overlays, keys) = rule.map_or((&[][..], &[][..]), |rule| (&rule.overlays, &rule.authorized_keys));
         Own {
@@ -287,6 +298,10 @@ impl Settings {
 
     /// The policy as it holds.
     pub(super) fn end(&self, policy: NodePolicy) -> NodePolicy {
+        let policy = match self.no_images && policy.post_action == PostAction::Image {
+            true => node_rules::NO_IMAGE_POLICY,
+            false => policy,
+        };
         match self.never {
             true => NodePolicy {
                 poweroff: PowerOff::Never,
@@ -310,13 +325,21 @@ fn leasable(net: Network) -> Range<u32> {
 }
 
 /// Who names an image wants it started.
-fn what_peers_do(said: Option<PostAction>, has_image: bool, faults: &mut Vec<Fault>) -> PostAction {
+fn what_peers_do(
+    said: Option<PostAction>,
+    has_image: bool,
+    no_images: &mut bool,
+    faults: &mut Vec<Fault>,
+) -> PostAction {
     match (said, has_image) {
+        // It was named in words that were not understood.
+        (None, false) if *no_images => PostAction::Image,
         (None, true) => PostAction::Image,
         (Some(PostAction::Image), false) => {
             let what = format!("peers: {}", node_rules::NO_IMAGE);
             faults.push(Fault { line: None, what });
-            PostAction::Inventory
+            *no_images = true;
+            PostAction::Image
         }
         (action, _) => action.unwrap_or(PostAction::Inventory),
     }

@@ -165,6 +165,9 @@ pub struct ForeignServer {
     pub boots: bool,
 }
 
+/// How often a node says that its system is up.
+pub(crate) const HEARTBEAT_SECONDS: u64 = 300;
+
 /// One entry of `GET /api/v1/nodes`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -181,6 +184,9 @@ pub struct NodeStatus {
     pub stage: Stage,
     /// When each rung was first reached, in seconds since the master started; none of an earlier run.
     pub stages: Vec<StageTime>,
+    /// When its agent spoke last, in seconds since the master started: a node whose system is up does so every [`HEARTBEAT_SECONDS`].
+    #[serde(default)]
+    pub heard_at_seconds: Option<f64>,
     /// Last words of the agent.
     pub message: Option<String>,
     /// A failure it reported, with the rung it stands on.

@@ -15,6 +15,10 @@ const MAX_OVERLAY_NAME: usize = 32;
 /// A key of RSA with 16,384 bits has 2,800 characters; options may stand before it.
 const MAX_KEY_BYTES: usize = 8192;
 
+/// Most bytes of the archive that has what is a node's own, and most entries: a master makes no larger one, and a node takes none.
+pub(crate) const MAX_ARCHIVE_BYTES: usize = 32 << 20;
+pub(crate) const MAX_ENTRIES: u64 = 100_000;
+
 /// All of it, for one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {

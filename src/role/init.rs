@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::formats::image::INIT;
 use crate::model::console::console;
+use crate::role::boot_from::run::READING;
 use crate::role::guard;
 use crate::role::node::HANDED_OVER;
 use crate::sys::console::drain;
@@ -62,7 +63,7 @@ pub(crate) fn run() -> ! {
     while !ENDING.load(Ordering::SeqCst) {
         let ended = work();
         AT_WORK.store(false, Ordering::SeqCst);
-        if let Some(root) = handed_over(&ended) {
+        if let Some(root) = handed_over(&ended).filter(|_| !ENDING.load(Ordering::SeqCst)) {
             go_to(&root);
         }
         match ended {
@@ -106,14 +107,23 @@ fn go_to(root: &Path) {
     }
     drain();
     let error = init::switch_root(root, INIT);
-    let _ = std::fs::remove_file(HANDED_OVER);
-    console!("{INIT} of the node's system could not be started: {error}");
+    // What there was of this system may be gone already.
+    console!(
+        "{INIT} of the node's system could not be started: {error}; this machine starts again in {} s",
+        READING.as_secs()
+    );
+    std::thread::sleep(READING);
+    if let Err(error) = power::restart() {
+        console!("it could not be done: {error}");
+    }
 }
 
 /// Starts the worker and waits for its end; the ends of others are taken meanwhile.
 fn work() -> std::io::Result<std::process::ExitStatus> {
     // There is none before the first.
     let _ = std::fs::rename(LOG, OLD_LOG);
+    // A worker before that failed after it had one.
+    let _ = std::fs::remove_file(HANDED_OVER);
     let log = OpenOptions::new().write(true).create(true).truncate(true).open(LOG);
     let log = || {
         log.as_ref()

@@ -20,7 +20,7 @@ use hyper::{Method, StatusCode};
 
 use crate::config::KernelLine;
 use crate::formats::image::{self, MANIFEST, MAX_BYTES, Manifest};
-use crate::model::backoff;
+use crate::model::backoff::{self, Failure};
 use crate::model::console::console;
 use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout, shown};
@@ -29,19 +29,25 @@ use crate::role::boot_from::machine::memory_bytes;
 use crate::role::first_stage;
 use crate::role::peer::session::Session;
 use crate::service::http::client::{Bounds, ClientError};
-use crate::sys::{file, mount, netif};
+use crate::sys::{file, mount, netif, power};
 
 /// Where the new root is made. Process 1 is told so by a file of this name, whose content it is.
 const ROOT: &str = "/sysroot";
 pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Longest wait for one answer.
+/// Longest wait for one answer; files of the site's may be many, and all nodes of a room ask at once.
 const ASKING: Duration = Duration::from_secs(30);
+const ASKING_FOR_FILES: Duration = Duration::from_secs(300);
 /// Of a master's reason why it does not give something.
 const MAX_REASON_CHARS: usize = 500;
 /// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// What this machine was started for is no longer what its master has for it. The boot script knows what is.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Gone(String);
 
 /// Returns once the new system may be started.
 pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
@@ -57,9 +63,18 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
         match start(&session, mac, pinned).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                console!("{error:#}; trying again in {} s", AGAIN.as_secs());
+                let is_gone = error.is::<Gone>();
+                let then = if is_gone {
+                    "this machine starts again"
+                } else {
+                    "trying again"
+                };
+                console!("{error:#}; {then} in {} s", AGAIN.as_secs());
                 session.report(Stage::Agent, None, Some(format!("{error:#}"))).await;
                 tokio::time::sleep(AGAIN).await;
+                if is_gone {
+                    power::restart().context("starting this machine again")?;
+                }
             }
         }
     }
@@ -67,6 +82,8 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
 
 async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow::Result<()> {
     let began = Instant::now();
+    // What a try before this one left there is no memory that is taken.
+    remove_root().with_context(|| format!("taking away what was in {ROOT}"))?;
     let manifest = manifest(session, pinned).await?;
     // They are small, and without them the rest is of no use.
     let own = own::fetch(session, mac).await?;
@@ -80,6 +97,7 @@ async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow:
     let url = format!("http://{}{}", session.master, path(pinned, image::ROOT));
     root::fetch(session, &url, manifest.root.clone(), Path::new(ROOT), fresh).await?;
     own::lay(own, Path::new(ROOT)).await?;
+    system::must_start(Path::new(ROOT)).map_err(anyhow::Error::msg)?;
     let seconds = began.elapsed().as_secs_f64();
     let words = format!(
         "{}@{}: {} in {seconds:.1} s, {} in memory; starting it",
@@ -109,34 +127,37 @@ fn path(pinned: &PinnedImage, name: &str) -> String {
 /// The manifest that is meant, as soon as the master is there.
 async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Manifest> {
     let target = path(pinned, MANIFEST);
-    let bytes = asked(session, &target, MAX_BYTES as usize).await?;
+    let bytes = asked(session, &target, ASKING, MAX_BYTES as usize).await?;
     if image::sum(&bytes) != pinned.sum {
-        bail!("{target} is not the one that this machine was started with: was its image replaced by hand?");
+        let why =
+            format!("{target} is not the one that this machine was started with: was its image replaced by hand?");
+        return Err(Gone(why).into());
     }
     Manifest::read(&bytes).map_err(|why| anyhow::anyhow!("{target}: {why}"))
 }
 
 /// What the master answers, as soon as it is there.
-async fn asked(session: &Session, target: &str, most_bytes: usize) -> anyhow::Result<Bytes> {
-    let bounds = Bounds {
-        time: ASKING,
-        answer_bytes: most_bytes,
-    };
+async fn asked(session: &Session, target: &str, time: Duration, answer_bytes: usize) -> anyhow::Result<Bytes> {
+    let bounds = Bounds { time, answer_bytes };
     let mut tries = 0;
     loop {
         let passes = match session.ask(Method::GET, target, Bytes::new(), bounds).await {
             Ok(answer) if answer.status == StatusCode::OK => return Ok(answer.body),
-            Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => "the master has no time".to_owned(),
             Ok(answer) => {
                 let why: String = String::from_utf8_lossy(&answer.body)
                     .chars()
                     .take(MAX_REASON_CHARS)
                     .collect();
-                bail!(
+                let why = format!(
                     "the master answers {} to {target}: {}",
                     answer.status,
                     shown::line(why.trim())
                 );
+                match Failure::of(answer.status.as_u16(), None) {
+                    Failure::Transient { .. } if answer.status != StatusCode::INTERNAL_SERVER_ERROR => why,
+                    _ if answer.status == StatusCode::NOT_FOUND => return Err(Gone(why).into()),
+                    _ => bail!("{why}"),
+                }
             }
             Err(error @ ClientError::TooLarge(..)) => bail!("{target}: {error}"),
             Err(error) => error.to_string(),
@@ -151,10 +172,16 @@ async fn asked(session: &Session, target: &str, most_bytes: usize) -> anyhow::Re
 fn fresh_root(options: &str) -> std::io::Result<()> {
     let root = Path::new(ROOT);
     std::fs::create_dir_all(root)?;
-    if mount::mounted()?.iter().any(|mount| mount.target == root) {
-        mount::unmount(root)?;
-    }
+    remove_root()?;
     mount::root(root, options)
+}
+
+fn remove_root() -> std::io::Result<()> {
+    let root = Path::new(ROOT);
+    match mount::mounted()?.iter().any(|mount| mount.target == root) {
+        true => mount::unmount(root),
+        false => Ok(()),
+    }
 }
 
 fn numa_nodes() -> usize {

@@ -1,5 +1,6 @@
 //! Images of diskless nodes on the data partition: which version a word of the settings means now, and what a node starts from it.
-//! A version never changes, so one that was read is remembered; which one is the current one is looked up each time.
+//! A version never changes, so one that was read is remembered for as long as it is there; which one is the current one is looked up each
+//! time.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -29,6 +30,7 @@ pub struct Images {
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) pinned: PinnedImage,
+    pub(crate) kernel_bytes: u64,
     pub(crate) first_stage: FirstStage,
 }
 
@@ -52,7 +54,14 @@ impl Images {
             None => current(&self.data, &word.name).map_err(wrong)?,
         };
         let key = (word.name.clone(), version);
-        if let Some(image) = self.known.lock().expect("no holder panics").get(&key) {
+        let is_there = self.folder(&key.0, &key.1).join(MANIFEST).is_file();
+        if let Some(image) = self
+            .known
+            .lock()
+            .expect("no holder panics")
+            .get(&key)
+            .filter(|_| is_there)
+        {
             return Ok(Arc::clone(image));
         }
         let image = Arc::new(self.read(&key.0, &key.1).map_err(wrong)?);
@@ -64,12 +73,13 @@ impl Images {
         Ok(image)
     }
 
+    fn folder(&self, name: &ImageName, version: &ImageVersion) -> PathBuf {
+        let images = self.data.join(layout::IMAGES);
+        images.join(name.as_str()).join(version.as_str())
+    }
+
     fn read(&self, name: &ImageName, version: &ImageVersion) -> Result<Image, String> {
-        let folder = self
-            .data
-            .join(layout::IMAGES)
-            .join(name.as_str())
-            .join(version.as_str());
+        let folder = self.folder(name, version);
         let bytes = manifest(&folder)?;
         let manifest = Manifest::read(&bytes)?;
         if image::version(&bytes) != version.as_str() {
@@ -101,6 +111,7 @@ impl Images {
                 version: version.clone(),
                 sum: image::sum(&bytes),
             },
+            kernel_bytes: manifest.kernel.bytes,
             first_stage,
         })
     }

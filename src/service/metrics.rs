@@ -103,9 +103,11 @@ pub enum Busy {
     Nodes,
     /// Tarballs that have to be made.
     Exports,
+    /// Nodes' own files.
+    OwnFiles,
 }
 
-const BUSY: [&str; 5] = ["connections", "uploads", "bytes", "nodes", "exports"];
+const BUSY: [&str; 6] = ["connections", "uploads", "bytes", "nodes", "exports", "own_files"];
 const MODES: [&str; 2] = ["serve", "proxy"];
 const DHCP4_REPLIES: [&str; 3] = ["offer", "ack", "nak"];
 const UNANSWERED: [&str; 4] = ["malformed", "not_ours", "too_many", "exhausted"];

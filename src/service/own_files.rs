@@ -10,6 +10,7 @@ use ssh_key::{LineEnding, PrivateKey};
 
 use crate::config::SiteKey;
 use crate::formats::bytes::hex;
+use crate::model::own::MAX_ARCHIVE_BYTES;
 use crate::model::{ImageName, MacAddr, Own, UnixTime};
 
 /// Behind the name of a file in which words stand for something.
@@ -21,6 +22,9 @@ const ROOTS_SSH: &str = "root/.ssh/";
 const AUTHORIZED_KEYS: &str = "root/.ssh/authorized_keys";
 /// What only root may read, wherever it comes from: the data partition knows no permissions.
 const SECRET_FILES: [&str; 4] = ["etc/shadow", "etc/gshadow", "etc/shadow-", "etc/gshadow-"];
+
+/// Two blocks of zeros, which end an archive.
+const END_BYTES: usize = 1024;
 
 /// A file of an overlay, by its path below the root of nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +67,13 @@ pub(crate) fn archive(
             None => (&*path, content),
         };
         archive.file(path, mode(path, &content), &content).map_err(failed)?;
+        // Words in templates may be longer than what stands for them.
+        if archive.builder.get_ref().len() > MAX_ARCHIVE_BYTES - END_BYTES {
+            return Err(format!(
+                "with {path}, this node's own files come to more than {} MiB",
+                MAX_ARCHIVE_BYTES >> 20
+            ));
+        }
     }
     archive.builder.into_inner().map_err(failed)
 }
@@ -307,6 +318,25 @@ mod tests {
         assert_eq!(modes, [0o755, 0o600, 0o600, 0o600]);
         assert!(files.contains_key(&format!("{}/file", "long/".repeat(40))));
         assert!(!files.contains_key("etc/motd.in"));
+    }
+
+    /// A master makes nothing that a node would not take.
+    #[test]
+    fn what_grows_too_large_is_refused_here() {
+        let text = "{{site}}".repeat(2 << 20);
+        let name = "x".repeat(64);
+        let node = Node {
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            own: &own("n1"),
+            image: &"compute".parse().unwrap(),
+            site: Some(&name),
+        };
+        let file = OverlayFile {
+            path: "etc/a.in".to_owned(),
+            content: text.into_bytes(),
+        };
+        let why = archive(&SiteKey::new([1; 32]), &node, "", vec![file], NOW).unwrap_err();
+        assert_eq!(why, "with etc/a, this node's own files come to more than 32 MiB");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
 use super::fs_ops::{Disk, Medium};
 use crate::model::layout::{CURRENT, IMAGES, PART, PREVIOUS};
 use crate::model::{ImageName, ImageVersion};
@@ -120,13 +123,27 @@ fn folders(folder: &Path) -> Result<Vec<String>, String> {
 /// # Errors
 /// There is no room, or something cannot be copied, or is not what it should be; as a sentence. What nodes start stays what it was.
 pub(crate) fn add(data: &Path, brought: &Brought<'_>) -> Result<(), String> {
+    if !data.is_dir() {
+        return Err(format!(
+            "{}: there is no such folder: is the data partition mounted?",
+            data.display()
+        ));
+    }
     let folder = data.join(IMAGES).join(brought.name.as_str());
+    fs::create_dir_all(&folder).map_err(told(&folder))?;
+    let added = alone(&folder).and_then(|_alone| add_alone(data, &folder, brought));
+    if added.is_err() {
+        // Only one in which nothing is goes by this.
+        let _ = fs::remove_dir(&folder);
+    }
+    added
+}
+
+fn add_alone(data: &Path, folder: &Path, brought: &Brought<'_>) -> Result<(), String> {
+    remove_parts(folder)?;
     let place = folder.join(brought.version.as_str());
     if !place.exists() || (brought.check)(&place).is_err() {
         let part = folder.join(format!("{}{PART}", brought.version));
-        for old in [&place, &part] {
-            remove_tree(old).map_err(told(old))?;
-        }
         must_have_room(data, brought)?;
         let copied = copy(brought, &part).and_then(|()| (brought.check)(&part));
         if let Err(why) = copied {
@@ -135,10 +152,34 @@ pub(crate) fn add(data: &Path, brought: &Brought<'_>) -> Result<(), String> {
             return Err(why);
         }
         Disk.sync_all(data).map_err(told(data))?;
+        // One that is not whole any more was in use until now.
+        remove_tree(&place).map_err(told(&place))?;
         fs::rename(&part, &place).map_err(told(&place))?;
-        Disk.sync_folder(&folder).map_err(told(&folder))?;
+        Disk.sync_folder(folder).map_err(told(folder))?;
     }
     point(data, brought.name, brought.version)
+}
+
+/// Nobody else brings this image or takes it away meanwhile. Given back when the file is closed.
+fn alone(folder: &Path) -> Result<File, String> {
+    let file = File::open(folder).map_err(told(folder))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(format!(
+            "{}: another recon is at work on this image; try again when it is done",
+            folder.display()
+        )),
+        Err(error) => Err(told(folder)(error.into())),
+    }
+}
+
+/// What was begun and not brought to its end.
+fn remove_parts(folder: &Path) -> Result<(), String> {
+    for name in folders(folder)?.iter().filter(|name| name.ends_with(PART)) {
+        let part = folder.join(name);
+        remove_tree(&part).map_err(told(&part))?;
+    }
+    Ok(())
 }
 
 /// Nodes start this version from now on; what they started until now is the one before.
@@ -179,6 +220,11 @@ fn write(folder: &Path, name: &str, version: &ImageVersion) -> Result<(), String
 /// It is the version that nodes start, or not there, or cannot be removed; as a sentence.
 pub(crate) fn remove(data: &Path, name: &ImageName, version: Option<&ImageVersion>) -> Result<(), String> {
     let folder = data.join(IMAGES).join(name.as_str());
+    if !folder.is_dir() {
+        return Err(format!("{} is not there", folder.display()));
+    }
+    let _alone = alone(&folder)?;
+    remove_parts(&folder)?;
     let place = match version {
         Some(version) if pointer(&folder, CURRENT)?.as_ref() == Some(version) => {
             return Err(format!(
@@ -211,7 +257,6 @@ fn must_have_room(data: &Path, brought: &Brought<'_>) -> Result<(), String> {
         let path = brought.source.join(file);
         bytes += fs::metadata(&path).map_err(told(&path))?.len();
     }
-    fs::create_dir_all(data.join(IMAGES)).map_err(told(data))?;
     let free = mount::space(data).map_err(told(data))?.free_bytes;
     match bytes.saturating_add(LEFT_BYTES) <= free {
         true => Ok(()),
@@ -314,12 +359,27 @@ mod tests {
             other => Err(format!("{other:?}")),
         };
         let folder = data.path().join("images/compute");
-        fs::create_dir_all(folder.join("aaaaaaaaaaaa.part/first/base.img")).unwrap();
+        for part in ["aaaaaaaaaaaa.part", "bbbbbbbbbbbb.part"] {
+            fs::create_dir_all(folder.join(part).join("first/base.img")).unwrap();
+        }
         add_one(data.path(), "a", &whole).unwrap();
+        let left = folders(&folder).unwrap();
+        assert_eq!(left, ["aaaaaaaaaaaa"], "what others began and left is gone");
         let kernel = folder.join("aaaaaaaaaaaa/kernel");
         fs::write(&kernel, "x").unwrap();
         add_one(data.path(), "a", &whole).unwrap();
         assert_eq!(fs::read(&kernel).unwrap(), b"a");
+        // The one that is damaged stays until another one is whole.
+        fs::write(&kernel, "x").unwrap();
+        assert!(add_one(data.path(), "a", &|_| Err("no".to_owned())).is_err());
+        assert_eq!(fs::read(&kernel).unwrap(), b"x");
+        let other = alone(&folder).unwrap();
+        let why = add_one(data.path(), "a", &whole).unwrap_err();
+        assert!(why.contains("another recon is at work"), "{why}");
+        drop(other);
+        let nowhere = data.path().join("nowhere");
+        let why = add_one(&nowhere, "a", &whole).unwrap_err();
+        assert!(why.contains("no such folder") && !nowhere.exists(), "{why}");
         fs::write(folder.join(CURRENT), "../../elsewhere").unwrap();
         let why = current(data.path(), &"compute".parse().unwrap()).unwrap_err();
         assert!(why.starts_with("current: a version"), "{why}");

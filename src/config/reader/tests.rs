@@ -1,7 +1,7 @@
 use super::super::fault::{MAX_FAULTS, shown};
 use super::super::{LinkRule, Settings};
 use super::*;
-use crate::model::{MacAddr, PowerOff};
+use crate::model::{MacAddr, PostAction, PowerOff};
 use proptest::prelude::*;
 
 const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -248,11 +248,70 @@ fn every_setting_says_which_way_it_works() {
             "network.mode",
             "network.silent",
             "peers.poweroff",
+            "peers.image",
+            "peers.overlays",
             "node.mac",
             "node.uuid",
+            "node.image",
+            "node.hostname",
+            "node.overlays",
+            "node.authorized-keys",
             "node.poweroff"
         ]
     );
+}
+
+/// What a node is to start, or what is to lie over it, was not understood: it starts nothing else, and stays on.
+#[test]
+fn a_mistake_about_an_image_starts_no_other() {
+    let other: MacAddr = "52:54:00:00:00:99".parse().unwrap();
+    let rule = "[peers]\nimage = \"compute\"\n[[node]]\nmac = \"525400000001\"\n";
+    let (image, inventory) = (
+        (PostAction::Image, PostAction::Image.default_poweroff()),
+        (PostAction::Inventory, NEVER),
+    );
+    for (text, its, others) in [
+        ("[peers]\nimage = \"compute\"".to_owned(), image, image),
+        (format!("{rule}image = \"other\""), image, image),
+        ("[peers]\nimage = \"no name\"".to_owned(), inventory, inventory),
+        ("[peers]\npost-action = \"image\"".to_owned(), inventory, inventory),
+        (
+            "[peers]\nimage = \"compute\"\noverlays = 1".to_owned(),
+            inventory,
+            inventory,
+        ),
+        (format!("{rule}image = \"no name\""), inventory, image),
+        (format!("{rule}overlays = [\"a/b\"]"), inventory, image),
+        (format!("{rule}hostname = \"a b\""), inventory, image),
+        (format!("{rule}authorized-keys = [\"x\"]"), inventory, image),
+        // Under a name that is none, it may be anybody's.
+        (format!("{rule}imgae = \"other\""), inventory, inventory),
+        (format!("{rule}overlay = [\"base\"]"), inventory, inventory),
+        (
+            format!("{rule}[[node]]\nuuid = \"00112233-4455-6677-8899-aabbccddeeff\"\nhostname = \"n\""),
+            image,
+            image,
+        ),
+    ] {
+        let reading = Settings::read(&text);
+        let policy = |mac| {
+            let policy = reading.settings.policy(&[mac], None);
+            (policy.post_action, policy.poweroff)
+        };
+        assert_eq!(
+            (policy(MAC), policy(other)),
+            (its, others),
+            "{text}: {:?}",
+            reading.faults
+        );
+        let has_image = reading.settings.image(&[MAC], None).is_some();
+        assert_eq!(has_image, its == image, "{text}");
+    }
+    let by_uuid = "[[node]]\nuuid = \"00112233-4455-6677-8899-aabbccddeeff\"\nimage = \"compute\"\nhostname = \"n\"";
+    let reading = Settings::read(by_uuid);
+    assert!(reading.faults[0].what.contains("go by mac"), "{:?}", reading.faults);
+    let uuid = Some("00112233-4455-6677-8899-aabbccddeeff");
+    assert_eq!(reading.settings.policy(&[MAC], uuid).poweroff, NEVER);
 }
 
 #[test]

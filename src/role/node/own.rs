@@ -5,17 +5,15 @@ use std::path::Path;
 use anyhow::Context;
 use hyper::body::Bytes;
 
-use super::asked;
+use super::{ASKING_FOR_FILES, asked};
 use crate::image::unpack::{Limits, unpack};
-use crate::model::MacAddr;
+use crate::model::{MacAddr, own};
 use crate::role::peer::session::Session;
 use crate::sys::tree::Tree;
 
-/// A master gives 16 MiB of files at most, each with a header of its own.
-const MAX_ARCHIVE_BYTES: usize = 32 << 20;
 const LIMITS: Limits = Limits {
-    entries: 100_000,
-    bytes: MAX_ARCHIVE_BYTES as u64,
+    entries: own::MAX_ENTRIES,
+    bytes: own::MAX_ARCHIVE_BYTES as u64,
 };
 
 /// Fetches them.
@@ -27,7 +25,7 @@ pub(super) async fn fetch(session: &Session, mac: MacAddr) -> anyhow::Result<Byt
         "/api/v1/own-files?mac={mac}&uuid={}",
         session.uuid.as_deref().unwrap_or("")
     );
-    asked(session, &target, MAX_ARCHIVE_BYTES).await
+    asked(session, &target, ASKING_FOR_FILES, own::MAX_ARCHIVE_BYTES).await
 }
 
 /// Lays them over the root.

@@ -4,12 +4,14 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::formats::image::INIT;
 use crate::model::{ImageName, ImageVersion, MacAddr, NodeId};
+use crate::probe::collect::root::Root;
 use crate::sys::{mount, program};
 
 const FOLDER: &str = "/run/recon";
@@ -58,6 +60,24 @@ pub(super) fn prepare(described: &Described) -> io::Result<()> {
     fs::write(Path::new(RULES).join(GUARD), guard())
 }
 
+/// Whether this root has a first program that can be started. Once this system is left there is no way back but a restart.
+///
+/// # Errors
+/// It has none; as a sentence.
+pub(super) fn must_start(root: &Path) -> Result<(), String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{INIT} of this image cannot be started: {why}");
+    // Its links are of that root.
+    let path = Root::at(root)
+        .resolve(INIT.trim_start_matches('/'))
+        .map_err(|error| wrong(&error))?;
+    let metadata = fs::metadata(root.join(path)).map_err(|error| wrong(&error))?;
+    match () {
+        () if !metadata.is_file() => Err(wrong(&"it is no file")),
+        () if metadata.permissions().mode() & 0o111 == 0 => Err(wrong(&"it is not executable")),
+        () => Ok(()),
+    }
+}
+
 /// Disks that the node's own system finds are read-only as everywhere.
 fn guard() -> String {
     GUARD_TEXT.replace(GUARD_PROGRAM, PROGRAM)
@@ -71,6 +91,32 @@ pub(super) fn described() -> io::Result<Described> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_without_a_first_program_is_not_started() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("sbin")).unwrap();
+        fs::create_dir_all(root.path().join("lib/systemd")).unwrap();
+        let (init, program) = (root.path().join("sbin/init"), root.path().join("lib/systemd/systemd"));
+        let why = |words: &str| {
+            let why = must_start(root.path()).unwrap_err();
+            assert!(
+                why.starts_with("/sbin/init of this image") && why.contains(words),
+                "{why}"
+            );
+        };
+        why("No such file");
+        // As Debian has it, and it is not this machine's own.
+        symlink("/lib/systemd/systemd", &init).unwrap();
+        why("No such file");
+        fs::write(&program, "").unwrap();
+        why("not executable");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        must_start(root.path()).unwrap();
+        fs::remove_file(&program).unwrap();
+        fs::create_dir(&program).unwrap();
+        why("no file");
+    }
 
     #[test]
     fn the_guard_is_that_of_the_live_image() {

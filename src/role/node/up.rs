@@ -7,11 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::system;
 use crate::model::Stage;
+use crate::model::api::HEARTBEAT_SECONDS;
 use crate::model::identity::Evidence;
 use crate::role::peer::session::Session;
 
 /// Between two words to the master.
-const HEARTBEAT: Duration = Duration::from_secs(300);
+const HEARTBEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
 /// The same until the first one was heard.
 const AGAIN: Duration = Duration::from_secs(10);
 

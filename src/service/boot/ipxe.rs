@@ -67,7 +67,13 @@ pub fn boot(boot: &Boot) -> String {
          :again\n\
          echo recon: trying again in 5 seconds\n\
          sleep 5\n\
+         {anew}\
          goto retry\n",
+        // Another version of its image may count by now.
+        anew = match boot.image() {
+            Some(_) => format!("chain --replace {} ||\n", full_script_url(boot.master, boot.mac)),
+            None => String::new(),
+        },
         pause = match boot.pause_seconds {
             0 => String::new(),
             seconds => format!("{}sleep {seconds} ||\n", pause(seconds)),

@@ -182,9 +182,13 @@ impl Client {
         }
         let wait = pause(&error, fruitless, rand::random()).mul_f64(self.patience.scale);
         if is_vain {
-            let (next, most, seconds) = (fruitless + 2, self.patience.tries, wait.as_secs());
+            let (next, seconds) = (fruitless + 2, wait.as_secs());
+            let most = match self.patience.tries {
+                u32::MAX => String::new(),
+                most => format!(" of {most}"),
+            };
             self.patience
-                .tell(&format!("{target}: {error}; try {next} of {most} in {seconds} s"));
+                .tell(&format!("{target}: {error}; try {next}{most} in {seconds} s"));
         }
         tokio::time::sleep(wait).await;
         Ok(fruitless + 1)

@@ -101,7 +101,7 @@ async fn serve(
             metrics_text(site),
         ),
         Route::Nodes(rows) => nodes::rows(site, rows, head),
-        Route::OwnFiles(who) => own_files::answer(asked, own, &who).await,
+        Route::OwnFiles(who) => own_files::answer(asked, &who).await,
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
         Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => nodes::stage(site, from, id, request).await,

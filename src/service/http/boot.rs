@@ -214,7 +214,13 @@ fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) {
     let stage = first_stage_of(site, client, policy.post_action);
     let bus = bus_of(site, who);
     let said = LoaderReport {
-        needed_mib: needed_mib(site, stage, policy.post_action, bus),
+        needed_mib: match image {
+            Some(image) => Some(memory::first_stage_needed_mib(
+                image.kernel_bytes,
+                image.first_stage.initrd_bytes(bus),
+            )),
+            None => needed_mib(site, stage, policy.post_action, bus),
+        },
         last_file: image
             .map(|image| &image.first_stage)
             .or(site.boot.first_stage.as_ref())

@@ -22,11 +22,15 @@ const MAX_UPLOADS: usize = 128;
 /// Tarballs made at once for clients: each reads every upload twice, has a thread, and lasts as long as its client takes.
 const MAX_EXPORTS: usize = 8;
 
+/// Nodes that get their own files at once: each set of them is in memory, with the archive that is made of it.
+const MAX_OWN_FILES: usize = 8;
+
 #[derive(Debug)]
 pub struct Door {
     connections: Mutex<Shares>,
     uploads: Mutex<Shares>,
     exports: Mutex<Shares>,
+    own_files: Mutex<Shares>,
     quota: Mutex<Quota>,
 }
 
@@ -54,6 +58,7 @@ impl Door {
             connections: Mutex::new(Shares::new(connections)),
             uploads: Mutex::new(Shares::new(uploads)),
             exports: Mutex::new(Shares::new(MAX_EXPORTS)),
+            own_files: Mutex::new(Shares::new(MAX_OWN_FILES)),
             quota: Mutex::new(Quota::new(clock::run_time())),
         }
     }
@@ -62,6 +67,7 @@ impl Door {
         let shares = match of {
             Busy::Connections => &self.connections,
             Busy::Exports => &self.exports,
+            Busy::OwnFiles => &self.own_files,
             // Bytes and names come with uploads.
             Busy::Uploads | Busy::Bytes | Busy::Nodes => &self.uploads,
         };
@@ -94,6 +100,11 @@ impl Door {
     /// Lets one in that wants a tarball which has to be made.
     pub fn export(self: &Arc<Self>, who: IpAddr, metrics: &Metrics) -> Result<Place, Refusal> {
         self.take(Busy::Exports, "tarballs being made", who, metrics)
+    }
+
+    /// Lets a node in that wants its own files.
+    pub fn own_files(self: &Arc<Self>, who: IpAddr, metrics: &Metrics) -> Result<Place, Refusal> {
+        self.take(Busy::OwnFiles, "nodes' own files on their way", who, metrics)
     }
 
     /// No upload can be let in before another ends.

@@ -1,11 +1,16 @@
 //! What a node is given besides its image. It has the keys by which others know that node, so it goes to that node's port alone.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::stream;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Bytes, Frame};
 use hyper::{Response, StatusCode, header};
 
+use crate::config::Settings;
 use crate::config::load::small_file;
 use crate::model::layout;
 use crate::model::{ImageName, MacAddr, Own, UnixTime};
@@ -15,59 +20,84 @@ use crate::store::overlays;
 use crate::sys::{clock, neighbours};
 
 use super::files::Asked;
-use super::response::{Body, line, set_static, whole};
+use super::limits::Place;
+use super::response::{Body, line, set_static};
 use super::route::Who;
 use super::site::Site;
 
 /// A file of keys that is longer is none.
 const MAX_KEYS_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: usize = 256 << 10;
 
-/// `own`: whoever asks is on this machine.
-pub(super) async fn answer(asked: Asked<'_>, own: bool, who: &Who) -> Response<Body> {
-    let site = asked.site;
+pub(super) async fn answer(asked: Asked<'_>, who: &Who) -> Response<Body> {
+    let (site, client) = (asked.site, asked.client);
     let Some(mac) = who.mac else {
         return line(StatusCode::BAD_REQUEST, "mac= wants the MAC of the node's port");
     };
-    if !own && port_of(site, asked.client).await != Some(mac) {
-        let reason = format!("{} is not the port {mac}", asked.client);
-        tracing::warn!(client = %asked.client, %mac, "the files of a node were asked for by somebody else");
-        return line(StatusCode::FORBIDDEN, &reason);
-    }
     let settings = site.settings.now();
-    let uuid = who.uuid.as_deref();
-    let Some(image) = settings.image(&[mac], uuid).map(|word| word.name.clone()) else {
+    match is_port(site, &settings, client, mac).await {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!(%client, %mac, "the files of a node were asked for by somebody else");
+            return line(StatusCode::FORBIDDEN, &format!("{client} is not the port {mac}"));
+        }
+        Err(error) => {
+            let reason = format!("nobody knows here which port {client} is: {error}");
+            return line(StatusCode::INTERNAL_SERVER_ERROR, &reason);
+        }
+    }
+    let Some(image) = settings
+        .image(&[mac], who.uuid.as_deref())
+        .map(|word| word.name.clone())
+    else {
         return line(StatusCode::NOT_FOUND, &format!("{mac} starts no image"));
     };
-    let (given, name) = (settings.own(mac, uuid), settings.site.clone());
+    let place = match site.web.door.own_files(client, &site.metrics) {
+        Ok(place) => place,
+        Err(refusal) => return refusal.response(),
+    };
+    let (given, name) = (settings.own(mac), settings.site.clone());
     let (from, now) = (Arc::clone(site), clock::unix_time());
     let made = blocking(move || Ok(make(&from, mac, &given, &image, name.as_deref(), now))).await;
     match made.unwrap_or_else(|error| Err(error.to_string())) {
-        Ok(bytes) => {
-            let mut response = whole(StatusCode::OK, "application/x-tar", bytes);
-            set_static(&mut response, header::CACHE_CONTROL, "no-store");
-            response
-        }
+        Ok(bytes) => in_pieces(bytes.into(), place),
         Err(why) => line(StatusCode::INTERNAL_SERVER_ERROR, &why),
     }
 }
 
-/// The port behind an address: as the kernel knows its own links, else, behind a router, as it was leased.
-async fn port_of(site: &Site, client: IpAddr) -> Option<MacAddr> {
-    let near = neighbours::port_of(client).await.unwrap_or_else(|error| {
-        tracing::warn!(%client, %error, "asking the kernel for a neighbour");
-        None
+/// An answer that keeps its place at the door for as long as it is in memory.
+fn in_pieces(bytes: Bytes, place: Place) -> Response<Body> {
+    let length = bytes.len();
+    let pieces = stream::unfold((bytes, place), |(mut bytes, place)| async move {
+        let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+        (!piece.is_empty()).then(|| (Ok(Frame::data(piece)), (bytes, place)))
     });
-    let IpAddr::V4(address) = client else { return near };
-    near.or_else(|| {
-        let now = clock::unix_time();
-        let tables = site.leases.lock().expect("no holder panics");
-        tables.values().find_map(|table| {
-            let table = table.lock().expect("no holder panics");
-            table
-                .iter()
-                .find(|lease| lease.address == address && lease.expires_unix > now)
-                .map(|lease| lease.mac)
-        })
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(pieces)));
+    set_static(&mut response, header::CONTENT_TYPE, "application/x-tar");
+    set_static(&mut response, header::CACHE_CONTROL, "no-store");
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+/// Whether an address is that of this port: as the kernel knows its own links, or, in a network behind a router, as it was leased there.
+///
+/// # Errors
+/// The kernel does not answer.
+async fn is_port(site: &Site, settings: &Settings, client: IpAddr, mac: MacAddr) -> io::Result<bool> {
+    match client {
+        IpAddr::V4(address) if settings.is_routed(address) => Ok(has_leased(site, mac, address, clock::unix_time())),
+        _ => Ok(neighbours::port_of(client).await? == Some(mac)),
+    }
+}
+
+/// Whether this port asked for this address, and was given it until later than now.
+fn has_leased(site: &Site, mac: MacAddr, address: Ipv4Addr, now: UnixTime) -> bool {
+    let tables = site.leases.lock().expect("no holder panics");
+    tables.values().any(|table| {
+        let table = table.lock().expect("no holder panics");
+        table
+            .get(mac)
+            .is_some_and(|lease| lease.address == address && lease.expires_unix > now)
     })
 }
 

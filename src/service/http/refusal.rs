@@ -7,9 +7,9 @@
 //! | 408 | an upload that broke off or was too slow | `upload`, `min_rate` |
 //! | 409 | the kernel, for a machine with too little memory, or that had it three times and did not start it | `boot` |
 //! | 413, 422 | an upload beyond its bound; one that is not what it announced | `store/nodes` |
-//! | 429 | a connection, an upload, a tarball: the address holds as many as are left for all others | `fair_share` |
+//! | 429 | a connection, an upload, a tarball, a node's own files: the address holds as many as are left for all others | `fair_share` |
 //! | 429 | bytes on the stick: the same; new names of machines: 4096 from one address, then one a second | `quota` |
-//! | 503 | a connection, an upload, a tarball: no place is left, or none for IPv6 | `fair_share` |
+//! | 503 | a connection, an upload, a tarball, a node's own files: no place is left, or none for IPv6 | `fair_share` |
 //! | 503 | a file over 4 MiB: as many wait as may, in all or of one address | `admission` |
 //! | 503 | an upload: as many wait to be checked as may | `store/nodes/checking` |
 //! | 507 | an upload: the stick is full, or there are too many machines, or too many of one name | `store/nodes` |

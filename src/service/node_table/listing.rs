@@ -1,8 +1,8 @@
 //! The table as screens and the API show it: in pieces, by urgency, in counts. Pure.
 
 use super::leads::NodeTable;
-use crate::model::Stage;
 use crate::model::api::{NodeStatus, StageTime};
+use crate::model::{RunTime, Stage};
 
 /// What sorts the rows of a screen: machines on their way first, because those are the ones to wait for.
 pub fn urgency(stored: bool, stage: Stage) -> (bool, Stage) {
@@ -74,6 +74,7 @@ impl NodeTable {
             address: node.address,
             stage: node.stage(),
             stages: Stage::ALL.into_iter().filter_map(reached).collect(),
+            heard_at_seconds: node.heard.map(RunTime::seconds),
             message: node.message.clone(),
             failure: node.failure.clone(),
             bytes_sent: node.bytes_sent,

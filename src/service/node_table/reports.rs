@@ -25,7 +25,12 @@ impl NodeTable {
         node.reach(report.stage, now);
         // With that word an agent begins, whether its firmware was heard or not.
         node.booted |= report.stage == Stage::Agent;
-        node.starts.spoke();
+        match report.stage {
+            // It is where it should be, and a start after this one is no try in vain.
+            Stage::Up => node.starts.done(),
+            _ => node.starts.spoke(),
+        }
+        node.heard = Some(now);
         if report.stage != Stage::Off {
             // It speaks again after it asked for its power to be cut: it was not.
             node.reached[Stage::Off as usize] = None;

@@ -32,6 +32,8 @@ pub(super) struct Row {
     pub(super) netboots: bool,
     /// First time in each stage of the present boot.
     pub(super) reached: [Option<RunTime>; Stage::ALL.len()],
+    /// When its agent spoke last.
+    pub(super) heard: Option<RunTime>,
     pub(super) message: Option<String>,
     /// That is of what it starts, and true until it is heard again.
     pub(super) starts_other: bool,
