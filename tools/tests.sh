@@ -109,8 +109,16 @@ run_tests() {
     # Both at once would be in each other's folder; what it did not bring to its end is done now.
     step "waiting for the image that is built beside the tests" wait_for_image
     build_iso "$recipe"
+    local -a nodes=()
+    if wants_long; then
+        need_ramroot "$recipe"
+        # Its end forgets what it mounted.
+        (make_ramroot "$recipe")
+        nodes=(--node-image "$TOP/builds/$recipe/ramroot/$IMAGE/image")
+    fi
     say "ring 3: virtual data center"
-    make_target vm ISO="$ISO" RECON="$RECON" WORDS="$(make_words --workdir "$TOP/builds/$recipe/lab" --patience 2 "${EXTRA[@]}")" 2>&1 |
+    make_target vm ISO="$ISO" RECON="$RECON" \
+        WORDS="$(make_words --workdir "$TOP/builds/$recipe/lab" --patience 2 "${nodes[@]}" "${EXTRA[@]}")" 2>&1 |
         tee -a "$STEP_LOG"
     has_exfat || say "left out, because the kernel of this machine has no exFAT (ring 3 does the same in its guests): $EXFAT_TESTS"
     if wants_long; then

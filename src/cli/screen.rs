@@ -345,6 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_heard_no_more_says_so() {
+        let mut up = node("mac-525400000003", Stage::Up, false);
+        for (heard, is_silent) in [(None, false), (Some(0.0), true), (Some(1_000_000.0), false)] {
+            up.heard_at_seconds = heard;
+            let later = Status {
+                uptime_seconds: 2 * HEARTBEAT_SECONDS + 61,
+                ..status()
+            };
+            let text = render(&later, &[up.clone()], Size::default());
+            assert_eq!(text.contains(" silent "), is_silent, "{text}");
+            assert_eq!(text.contains("not heard for 11 min"), is_silent, "{text}");
+        }
+    }
+
+    #[test]
     fn machines_of_one_name_are_loud() {
         let shared: NodeId = "93d4e5a1-7f46-11e5-bf8b-080027123456".parse().unwrap();
         let second = shared.told_apart_by([0xd0, 0x63, 0xb4, 0, 0, 2]);

@@ -127,6 +127,8 @@ mod tests {
         [[node]]
         uuid = "4C4C4544-0042-3510-8052-B4C04F4A3232"
         poweroff = "never"
+        [[node]]
+        mac = "52:54:00:00:00:04"
         image = "gpu@3ea150742bbf"
         hostname = "gpu-1"
         overlays = ["gpu", "slurm_1"]

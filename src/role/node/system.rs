@@ -105,10 +105,10 @@ mod tests {
                 "{why}"
             );
         };
-        why("No such file");
+        why("not there");
         // As Debian has it, and it is not this machine's own.
         symlink("/lib/systemd/systemd", &init).unwrap();
-        why("No such file");
+        why("not there");
         fs::write(&program, "").unwrap();
         why("not executable");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();

@@ -676,6 +676,36 @@ fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
     assert_eq!(nodes.pause_seconds(ADDRESS), 0);
 }
 
+/// However often a node boots again, each time it came up is none in vain.
+#[test]
+fn a_node_that_is_up_does_not_loop() {
+    let mut nodes = NodeTable::default();
+    let said = LoaderReport {
+        mac: Some(mac(1)),
+        ..LoaderReport::default()
+    };
+    let report = |stage| StageReport {
+        stage,
+        macs: vec![mac(1)],
+        message: None,
+        failure: None,
+        evidence: None,
+    };
+    let id = NodeId::from_mac(mac(1));
+    for turn in 0..6 {
+        let now = f64::from(turn) * 100.0;
+        nodes.heard(mac(1), true, at_second(now));
+        assert_eq!(nodes.script(ADDRESS, &said, at_second(now)), None, "{turn}");
+        nodes.fetched(ADDRESS, Stage::Kernel, at_second(now));
+        nodes.initrd(ADDRESS, None);
+        for (stage, seconds) in [(Stage::Agent, 10.0), (Stage::Up, 50.0)] {
+            nodes.report(&id, ADDRESS, &report(stage), at_second(now + seconds));
+        }
+    }
+    let row = &nodes.all()[0];
+    assert_eq!((row.starts_in_vain, row.heard_at_seconds), (0, Some(550.0)));
+}
+
 #[test]
 fn what_takes_a_machines_place_stands_in_its_row_until_it_is_heard_again() {
     let mut nodes = NodeTable::default();
