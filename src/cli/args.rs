@@ -77,6 +77,9 @@ pub enum Command {
     /// environment (http_proxy, https_proxy, no_proxy). No secret of a URL is shown.
     #[command(verbatim_doc_comment)]
     BootFrom(BootFromArgs),
+    /// List diskless nodes, and have them try their images again
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Make and check images of root file systems
     ///
     /// An image is a folder: the root as an archive, the kernel that its modules
@@ -89,6 +92,26 @@ pub enum Command {
     /// recon starts this in the system of every diskless node; it is of no use elsewhere.
     #[command(hide = true)]
     NodeUp,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Print what each node was given, how far it came, and why it is in failsafe
+    List(StatusArgs),
+    /// Forget failed starts: a node in the failsafe system starts its image again
+    ///
+    /// Only at the master itself.
+    Retry(NodeRetryArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct NodeRetryArgs {
+    /// A node, by the MAC of its port or by its name
+    #[arg(value_name = "NODE", required_unless_present = "all")]
+    pub node: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "node")]
+    pub all: bool,
 }
 
 #[derive(Debug, Subcommand)]

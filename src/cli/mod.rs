@@ -7,6 +7,7 @@ pub(crate) mod console;
 mod image;
 mod inventory;
 pub mod log;
+mod node_list;
 mod output;
 pub(crate) mod screen;
 pub(crate) mod write_disk;
@@ -68,6 +69,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::WriteDisk(args) => write_disk::run(&args),
         Command::Settings(args) => settings(&args),
         Command::BootFrom(args) => boot_from::run(args),
+        Command::Node(command) => node_list::run(command),
         Command::Image(command) => image::run(command),
         Command::NodeUp => in_runtime(async { node::up::run(stop_signal()?).await }),
     }

@@ -124,8 +124,9 @@ fn row(node: &NodeStatus, uptime_seconds: u64) -> String {
     let silent = silent_seconds(node, uptime_seconds);
     let silence = silent.map(|seconds| format!("not heard for {}; ", duration(seconds)));
     let what = node
-        .failure
+        .failsafe
         .as_deref()
+        .or(node.failure.as_deref())
         .or(node.message.as_deref())
         .or(node.summary.as_deref())
         .unwrap_or("");
@@ -136,6 +137,7 @@ fn row(node: &NodeStatus, uptime_seconds: u64) -> String {
     };
     let what = format!("{}{what}", silence.unwrap_or_default());
     let stage = match (node.starts_in_vain >= LOOPS, silent) {
+        _ if node.failsafe.is_some() => "failsafe".to_owned(),
         (true, _) => "loops".to_owned(),
         (false, Some(_)) => "silent".to_owned(),
         (false, None) => node.stage.to_string(),
@@ -294,6 +296,8 @@ mod tests {
             boot_arch: None,
             serial: None,
             starts_in_vain: 0,
+            image: None,
+            failsafe: None,
             port: None,
         }
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{BootMethod, Endpoint, MacAddr, PinnedImage, PostAction, PowerOff, secrets};
+use crate::model::{BootMethod, Endpoint, MacAddr, PinnedImage, PostAction, PowerOff, secrets, shown};
 
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +20,8 @@ pub struct KernelLine {
     pub post_action: Option<PostAction>,
     /// `recon.image=`: what a diskless node starts.
     pub image: Option<PinnedImage>,
+    /// `recon.why=`: why this machine is in the failsafe system, a sentence in percent-encoding (RFC 3986 §2.1).
+    pub why: Option<String>,
     pub poweroff: Option<PowerOff>,
     /// Opaque word the master gave this boot, sent back with every request; or what the server of `boot` is told.
     pub token: Option<String>,
@@ -72,6 +74,7 @@ pub(crate) fn parse(line: &str) -> KernelLine {
             "BOOTIF" => keep(value.parse(), &mut out.boot_mac),
             "postaction" => keep(value.parse(), &mut out.post_action),
             "recon.image" => keep(value.parse(), &mut out.image),
+            "recon.why" => keep(parse_why(value), &mut out.why),
             "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
             "recon.address" => keep(parse_address(value), &mut out.address),
             "recon.gateway" => keep(parse_router(value), &mut router),
@@ -167,6 +170,15 @@ pub(crate) fn is_url(text: &str) -> bool {
         let head = text.as_bytes().get(..scheme.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(scheme.as_bytes())) && text.len() > scheme.len()
     })
+}
+
+/// Letters of the longest sentence that is told so.
+pub(crate) const MAX_WHY_CHARS: usize = 200;
+
+fn parse_why(text: &str) -> Result<String, String> {
+    let text = percent_encoding::percent_decode_str(text).decode_utf8();
+    let text = text.map_err(|_| "it is not UTF-8".to_owned())?;
+    Ok(shown::line(&text).chars().take(MAX_WHY_CHARS).collect())
 }
 
 fn parse_cable_wait(text: &str) -> Result<Duration, String> {

@@ -66,6 +66,8 @@ pub(super) const TABLES: [&str; 4] = [NETWORK, PEERS, NODE, SUBNET];
 pub(crate) const LEASE_SECONDS: RangeInclusive<u32> = 120..=604_800;
 /// RFC 2348; below 512 the setting would miss all who ask for no size (RFC 1350).
 pub(crate) const TFTP_BLOCK_SIZE: RangeInclusive<u16> = 512..=65464;
+/// Failed starts after which a node gets the version before of its image, or the failsafe system; 0: never.
+pub(crate) const FAILSAFE_AFTER: RangeInclusive<u32> = 0..=100;
 /// More overlays than this for one machine are a mistake, and so are more keys.
 const MAX_OVERLAYS: usize = 16;
 const MAX_KEYS: usize = 100;
@@ -89,7 +91,7 @@ const NO_IMAGES: Direction = Restrains(|draft| draft.no_images = true);
 const NODE_NO_IMAGE: Direction = Restrains(|draft| draft.node().no_image = true);
 const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
 
-pub(super) const SETTINGS: [Setting; 27] = [
+pub(super) const SETTINGS: [Setting; 28] = [
     setting(TOP, "site", Chooses, into!(one_line, site)),
     setting(NETWORK, "subnet", Chooses, into!(parsed, subnet)),
     setting(NETWORK, "lease-range", Chooses, into!(ends, lease_range)),
@@ -112,6 +114,9 @@ pub(super) const SETTINGS: [Setting; 27] = [
     setting(PEERS, "image", NO_IMAGES, into!(parsed, image)),
     setting(PEERS, "overlays", NO_IMAGES, |value, draft| {
         overlays(value, &mut draft.overlays)
+    }),
+    setting(PEERS, "failsafe-after", Chooses, |value, draft| {
+        set(&mut draft.failsafe_after, number(value, FAILSAFE_AFTER))
     }),
     setting(PEERS, "kernel-arguments", Chooses, |value, draft| {
         let text = string(value)?;

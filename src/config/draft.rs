@@ -25,6 +25,7 @@ pub(crate) struct Draft {
     pub poweroff: Option<PowerOff>,
     pub image: Option<ImageWord>,
     pub overlays: Vec<OverlayName>,
+    pub failsafe_after: Option<u32>,
     /// No machine is powered off, whatever else is said.
     pub never: bool,
     /// No machine starts an image, whatever else is said.

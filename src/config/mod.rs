@@ -19,6 +19,7 @@ pub(crate) mod subnet;
 pub(crate) mod values;
 
 pub use cmdline::KernelLine;
+pub(crate) use cmdline::MAX_WHY_CHARS;
 pub use fault::Faults;
 pub use link_rule::LinkRule;
 pub use live::Live;

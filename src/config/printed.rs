@@ -43,6 +43,7 @@ struct Peers<'a> {
     image: Option<&'a ImageWord>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     overlays: &'a [OverlayName],
+    failsafe_after: u32,
     kernel_arguments: &'a str,
 }
 
@@ -58,6 +59,7 @@ impl Settings {
             peers,
             image,
             overlays,
+            failsafe_after,
             kernel_arguments,
             links,
             routed,
@@ -83,6 +85,7 @@ impl Settings {
                 poweroff: peers.poweroff,
                 image: image.as_ref(),
                 overlays,
+                failsafe_after: *failsafe_after,
                 kernel_arguments,
             },
             subnet: routed.iter().map(Routed::entry).collect(),
@@ -112,6 +115,7 @@ mod tests {
         poweroff = "acpi"
         image = "compute"
         overlays = ["base"]
+        failsafe-after = 5
         kernel-arguments = "nomodeset dyndbg=\"file x +p\" a=\\b"
         [[subnet]]
         subnet = "10.1.0.0/24"

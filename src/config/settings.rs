@@ -28,6 +28,8 @@ pub struct Settings {
     pub(super) image: Option<ImageWord>,
     /// What lies over the root of each.
     pub(super) overlays: Vec<OverlayName>,
+    /// Failed starts of a version after which a node gets another one, or the failsafe system; 0: never.
+    pub failsafe_after: u32,
     /// No machine starts an image, whatever else is said.
     pub(super) no_images: bool,
     /// Words for every peer's kernel command line.
@@ -119,6 +121,7 @@ impl Settings {
             poweroff,
             image,
             overlays,
+            failsafe_after,
             mut never,
             mut no_images,
             kernel_arguments,
@@ -132,15 +135,8 @@ impl Settings {
         };
         let nodes = node_rules::check(nodes, image.is_some(), &mut never, faults);
         let net = subnet.unwrap_or(DEFAULT_NETWORK);
-        let pool = lease_range.map_or(Ok(default_pool(net)), |range| Pool::between(&leasable(net), range));
-        let pool = pool.unwrap_or_else(|reason| {
-            let what = format!("network.lease-range: {reason}");
-            let line = lease_range_line;
-            faults.push(Fault { line, what });
-            default_pool(net)
-        });
+        let pool = pool(net, lease_range, lease_range_line, faults);
         let routed = routed::check(routed, net, faults);
-        let lease = LeasePolicy::default();
         Settings {
             site,
             routed,
@@ -151,15 +147,13 @@ impl Settings {
             network: NetworkSettings {
                 net,
                 pool,
-                lease: LeasePolicy {
-                    lease_seconds: lease_seconds.unwrap_or(lease.lease_seconds),
-                    serve_all: serve_all.unwrap_or(lease.serve_all),
-                },
+                lease: lease_policy(lease_seconds, serve_all),
                 tftp_block_size: tftp_block_size.unwrap_or(*TFTP_BLOCK_SIZE.end()),
             },
             peers,
             image,
             overlays,
+            failsafe_after: failsafe_after.unwrap_or(FAILSAFE_AFTER),
             no_images,
             kernel_arguments: kernel_arguments.unwrap_or_default(),
             nodes,
@@ -312,10 +306,30 @@ impl Settings {
     }
 }
 
+const FAILSAFE_AFTER: u32 = 3;
+
 /// All addresses but our own, the first.
 fn default_pool(net: Network) -> Pool {
     let hosts = net.hosts();
     Pool::beside(&hosts, hosts.start).expect("the first host is at an end")
+}
+
+/// The addresses that are leased; `line` has the range that was said.
+fn pool(net: Network, range: Option<(Ipv4Addr, Ipv4Addr)>, line: Option<usize>, faults: &mut Vec<Fault>) -> Pool {
+    let pool = range.map_or(Ok(default_pool(net)), |range| Pool::between(&leasable(net), range));
+    pool.unwrap_or_else(|reason| {
+        let what = format!("network.lease-range: {reason}");
+        faults.push(Fault { line, what });
+        default_pool(net)
+    })
+}
+
+fn lease_policy(lease_seconds: Option<u32>, serve_all: Option<bool>) -> LeasePolicy {
+    let usual = LeasePolicy::default();
+    LeasePolicy {
+        lease_seconds: lease_seconds.unwrap_or(usual.lease_seconds),
+        serve_all: serve_all.unwrap_or(usual.serve_all),
+    }
 }
 
 /// Hosts but the first, which is ours.
@@ -388,7 +402,7 @@ mod tests {
         assert_eq!(settings.routed(Ipv4Addr::LOCALHOST).count(), 1);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 29, "{lines:#?}");
+        assert_eq!(lines.len(), 30, "{lines:#?}");
         let mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(settings.link_rule("eno1", mac), LinkRule::Auto);
         assert_eq!(settings.link_rule("eno2", mac), LinkRule::Silent);

@@ -215,6 +215,12 @@ pub struct NodeStatus {
     /// How often in a row kernel and initrd went to it and its inventory did not come.
     #[serde(default)]
     pub starts_in_vain: u32,
+    /// Version of an image that it was last given, as NAME@VERSION.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Why it is in the failsafe system, or on its way there.
+    #[serde(default)]
+    pub failsafe: Option<String>,
     /// What its port has instead of a MAC: the GUID of InfiniBand, a client identifier. The entry in `macs` then only stands for it.
     #[serde(default)]
     pub port: Option<String>,

@@ -34,6 +34,8 @@ pub const IMAGES: &str = "images";
 /// A file with the name of the version that is started; the one before it is in the other.
 pub const CURRENT: &str = "current";
 pub const PREVIOUS: &str = "previous";
+/// Behind the name of a version that was up on some node, beside its folder.
+pub const WAS_UP: &str = ".up";
 
 /// Files that lie over the roots of nodes: `overlays/<name>/`, as they lie there.
 pub const OVERLAYS: &str = "overlays";

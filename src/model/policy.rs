@@ -24,6 +24,9 @@ words! {
         Liveboot = "liveboot",
         /// An image's root in memory, with the image's own kernel: a diskless node. No inventory is taken.
         Image = "image",
+        /// The first stage, which takes an inventory and then stays on with a shell for a person: where an image does not come up, or where
+        /// somebody wants that.
+        Failsafe = "failsafe",
     }
 }
 
@@ -32,7 +35,7 @@ impl PostAction {
     pub fn default_poweroff(self) -> PowerOff {
         match self {
             PostAction::Inventory => PowerOff::Ipmi,
-            PostAction::Liveboot | PostAction::Image => PowerOff::Never,
+            PostAction::Liveboot | PostAction::Image | PostAction::Failsafe => PowerOff::Never,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod boot_from;
 pub(crate) mod boot_node;
 pub(crate) mod failover;
+pub(crate) mod failsafe;
 pub(crate) mod first_stage;
 pub(crate) mod guard;
 pub mod init;

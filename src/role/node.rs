@@ -4,6 +4,7 @@
 //! manifest, and the manifest has the sum of the root: nothing of it runs before that was compared. Process 1 (`role/init.rs`)
 //! starts the new system once this worker ended; what goes on of recon there is in `system.rs`.
 
+mod asking;
 mod memory;
 mod own;
 mod root;
@@ -14,40 +15,28 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use hyper::body::Bytes;
-use hyper::{Method, StatusCode};
+use anyhow::Context;
 
 use crate::config::KernelLine;
 use crate::formats::image::{self, MANIFEST, MAX_BYTES, Manifest};
-use crate::model::backoff::{self, Failure};
 use crate::model::console::console;
 use crate::model::identity::Evidence;
-use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout, shown};
+use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout};
 use crate::probe::text::decimal_size;
 use crate::role::boot_from::machine::memory_bytes;
 use crate::role::first_stage;
 use crate::role::peer::session::Session;
-use crate::service::http::client::{Bounds, ClientError};
 use crate::sys::{file, mount, netif, power};
+
+use asking::{ASKING, Gone, asked};
 
 /// Where the new root is made. Process 1 is told so by a file of this name, whose content it is.
 const ROOT: &str = "/sysroot";
 pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Longest wait for one answer; files of the site's may be many, and all nodes of a room ask at once.
-const ASKING: Duration = Duration::from_secs(30);
-const ASKING_FOR_FILES: Duration = Duration::from_secs(300);
-/// Of a master's reason why it does not give something.
-const MAX_REASON_CHARS: usize = 500;
 /// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
 const AGAIN: Duration = Duration::from_secs(60);
-
-/// What this machine was started for is no longer what its master has for it. The boot script knows what is.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Gone(String);
 
 /// Returns once the new system may be started.
 pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
@@ -136,38 +125,6 @@ async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Man
     Manifest::read(&bytes).map_err(|why| anyhow::anyhow!("{target}: {why}"))
 }
 
-/// What the master answers, as soon as it is there.
-async fn asked(session: &Session, target: &str, time: Duration, answer_bytes: usize) -> anyhow::Result<Bytes> {
-    let bounds = Bounds { time, answer_bytes };
-    let mut tries = 0;
-    loop {
-        let passes = match session.ask(Method::GET, target, Bytes::new(), bounds).await {
-            Ok(answer) if answer.status == StatusCode::OK => return Ok(answer.body),
-            Ok(answer) => {
-                let why: String = String::from_utf8_lossy(&answer.body)
-                    .chars()
-                    .take(MAX_REASON_CHARS)
-                    .collect();
-                let why = format!(
-                    "the master answers {} to {target}: {}",
-                    answer.status,
-                    shown::line(why.trim())
-                );
-                match Failure::of(answer.status.as_u16(), None) {
-                    Failure::Transient { .. } if answer.status != StatusCode::INTERNAL_SERVER_ERROR => why,
-                    _ if answer.status == StatusCode::NOT_FOUND => return Err(Gone(why).into()),
-                    _ => bail!("{why}"),
-                }
-            }
-            Err(error @ ClientError::TooLarge(..)) => bail!("{target}: {error}"),
-            Err(error) => error.to_string(),
-        };
-        console!("waiting for the master, for {target}: {passes}");
-        tokio::time::sleep(backoff::wait(tries, rand::random())).await;
-        tries += 1;
-    }
-}
-
 /// An empty root, whatever was there.
 fn fresh_root(options: &str) -> std::io::Result<()> {
     let root = Path::new(ROOT);
@@ -199,7 +156,7 @@ fn numa_nodes() -> usize {
 }
 
 /// Who this machine says it is: what an inventory would call it.
-fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> anyhow::Result<Session> {
+pub(crate) fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> anyhow::Result<Session> {
     let text = |path: &str| {
         let text = file::open(Path::new(path)).and_then(std::io::read_to_string).ok()?;
         Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty())

@@ -21,7 +21,7 @@ use crate::sys::systemd;
 
 use crate::role::link::manager::{Choice, Ended};
 use crate::role::peer::network::PortAddress;
-use crate::role::{boot_node, failover, first_stage, guard, master, node, peer};
+use crate::role::{boot_node, failover, failsafe, first_stage, guard, master, node, peer};
 
 /// The system that this machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,14 +101,39 @@ async fn of_master(
     }
     systemd::ready("peer");
     console!("peer of {master}");
+    let is_failsafe = system == System::FirstStage && line.post_action == Some(PostAction::Failsafe);
     let work = async {
+        if is_failsafe {
+            failsafe::say(line);
+        }
         let config = match system {
-            System::FirstStage => ready_peer(line, master, first_stage::prepare(line, master).await?),
+            System::FirstStage => {
+                let port = first_stage::prepare(line, master).await?;
+                if is_failsafe {
+                    return of_failsafe(line, master, port).await;
+                }
+                ready_peer(line, master, port)
+            }
             System::Whole | System::Initrd => booted_peer(line, master),
         };
         peer::run(config).await
     };
     until(stop, work).await
+}
+
+/// A peer that stays on, with a person's shell beside it from the beginning: what it is here for may be what hangs its inventory.
+async fn of_failsafe(line: &KernelLine, master: SocketAddr, port: (MacAddr, PortAddress)) -> anyhow::Result<()> {
+    let config = peer::Config {
+        poweroff: Some(PowerOff::Never),
+        ..ready_peer(line, master, port)
+    };
+    let peer = async {
+        if let Err(error) = peer::run(config).await {
+            console!("its inventory: {error:#}");
+        }
+        Ok(())
+    };
+    tokio::try_join!(peer, failsafe::stay(line, master, port.0)).map(drop)
 }
 
 /// A machine with a stick of its own, as the peer of the master that was there first. It stays on, whatever the policy of that one:

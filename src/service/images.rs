@@ -13,7 +13,7 @@ use crate::formats::first_stage::FirstStage;
 use crate::formats::image::{self, FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, Manifest, ROOT};
 use crate::model::slice::Slice;
 use crate::model::{ImageName, ImageVersion, ImageWord, PinnedImage, layout};
-use crate::store::images::current;
+use crate::store::images;
 use crate::sys::file::open_plain;
 
 /// Versions that are remembered; beyond them all are read anew.
@@ -51,7 +51,7 @@ impl Images {
         let wrong = |why: String| format!("image {word}: {why}");
         let version = match &word.version {
             Some(version) => version.clone(),
-            None => current(&self.data, &word.name).map_err(wrong)?,
+            None => images::current(&self.data, &word.name).map_err(wrong)?,
         };
         let key = (word.name.clone(), version);
         let is_there = self.folder(&key.0, &key.1).join(MANIFEST).is_file();
@@ -71,6 +71,27 @@ impl Images {
         }
         known.insert(key, Arc::clone(&image));
         Ok(image)
+    }
+
+    /// The version that counted before this one, where the settings leave it open which counts. Blocks.
+    pub(crate) fn previous(&self, word: &ImageWord) -> Option<ImageVersion> {
+        match word.version {
+            Some(_) => None,
+            None => images::previous(&self.data, &word.name),
+        }
+    }
+
+    /// Whether a version was up on some node. Blocks.
+    pub(crate) fn was_up(&self, name: &ImageName, version: &ImageVersion) -> bool {
+        images::was_up(&self.data, name, version)
+    }
+
+    /// A version is up on some node. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    pub(crate) fn mark_up(&self, name: &ImageName, version: &ImageVersion) -> io::Result<()> {
+        images::mark_up(&self.data, name, version)
     }
 
     fn folder(&self, name: &ImageName, version: &ImageVersion) -> PathBuf {

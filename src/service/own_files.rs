@@ -11,7 +11,7 @@ use ssh_key::{LineEnding, PrivateKey};
 use crate::config::SiteKey;
 use crate::formats::bytes::hex;
 use crate::model::own::MAX_ARCHIVE_BYTES;
-use crate::model::{ImageName, MacAddr, Own, UnixTime};
+use crate::model::{HostName, ImageName, MacAddr, Own, UnixTime};
 
 /// Behind the name of a file in which words stand for something.
 const TEMPLATE: &str = ".in";
@@ -78,10 +78,21 @@ pub(crate) fn archive(
     archive.builder.into_inner().map_err(failed)
 }
 
+/// The line of a `known_hosts` file for a node (sshd(8)), which anybody may know.
+///
+/// # Errors
+/// There is no key; as a sentence.
+pub(crate) fn known_host(key: &SiteKey, mac: MacAddr, name: &HostName) -> Result<String, String> {
+    let host_key = host_key(key, mac, name)?;
+    let public = host_key.public_key().to_openssh().map_err(|error| error.to_string())?;
+    let words: Vec<&str> = public.split(' ').take(2).collect();
+    Ok(format!("{name} {}\n", words.join(" ")))
+}
+
 /// What makes this node itself: path, permissions, content.
 fn identity(key: &SiteKey, node: &Node<'_>, authorized: &str) -> Result<Vec<(&'static str, u32, String)>, String> {
     let name = &node.own.hostname;
-    let host_key = host_key(key, node)?;
+    let host_key = host_key(key, node.mac, name)?;
     let text = |error: ssh_key::Error| format!("the host key of {name}: {error}");
     let public = host_key.public_key().to_openssh().map_err(text)?;
     let mut files = vec![
@@ -105,8 +116,8 @@ fn identity(key: &SiteKey, node: &Node<'_>, authorized: &str) -> Result<Vec<(&'s
     Ok(files)
 }
 
-fn host_key(key: &SiteKey, node: &Node<'_>) -> Result<PrivateKey, String> {
-    let seed = key.derive("ssh host key, ed25519", &[&node.mac.0]);
+fn host_key(key: &SiteKey, mac: MacAddr, name: &HostName) -> Result<PrivateKey, String> {
+    let seed = key.derive("ssh host key, ed25519", &[&mac.0]);
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|error| error.to_string())?;
     let public = pair
         .public_key()
@@ -117,7 +128,7 @@ fn host_key(key: &SiteKey, node: &Node<'_>) -> Result<PrivateKey, String> {
         public: Ed25519PublicKey(public),
         private: Ed25519PrivateKey::from_bytes(&seed),
     };
-    let key = PrivateKey::new(KeypairData::Ed25519(pair), format!("root@{}", node.own.hostname));
+    let key = PrivateKey::new(KeypairData::Ed25519(pair), format!("root@{name}"));
     key.map_err(|error| error.to_string())
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::fs_ops::{Disk, Medium};
-use crate::model::layout::{CURRENT, IMAGES, PART, PREVIOUS};
+use crate::model::layout::{CURRENT, IMAGES, PART, PREVIOUS, WAS_UP};
 use crate::model::{ImageName, ImageVersion};
 use crate::sys::file::open_plain;
 use crate::sys::mount;
@@ -55,6 +55,35 @@ pub(crate) fn current(data: &Path, name: &ImageName) -> Result<ImageVersion, Str
         Ok(None) if folder.is_dir() => Err(format!("no version of it counts: {CURRENT} is missing")),
         Ok(None) => Err("it is not on this master".to_owned()),
         Err(why) => Err(why),
+    }
+}
+
+/// The version that counted before; none where there is no other, or it is gone.
+pub(crate) fn previous(data: &Path, name: &ImageName) -> Option<ImageVersion> {
+    let folder = data.join(IMAGES).join(name.as_str());
+    let version = pointer(&folder, PREVIOUS).ok().flatten()?;
+    folder.join(version.as_str()).is_dir().then_some(version)
+}
+
+/// A file that says that a version was up on some node.
+fn was_up_mark(data: &Path, name: &ImageName, version: &ImageVersion) -> PathBuf {
+    data.join(IMAGES).join(name.as_str()).join(format!("{version}{WAS_UP}"))
+}
+
+/// Whether a version was up on some node, as this data partition has it.
+pub(crate) fn was_up(data: &Path, name: &ImageName, version: &ImageVersion) -> bool {
+    was_up_mark(data, name, version).is_file()
+}
+
+/// A version is up on some node.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn mark_up(data: &Path, name: &ImageName, version: &ImageVersion) -> io::Result<()> {
+    let mark = was_up_mark(data, name, version);
+    match mark.is_file() || !mark.with_extension("").is_dir() {
+        true => Ok(()),
+        false => File::create(&mark)?.sync_all(),
     }
 }
 
@@ -240,6 +269,10 @@ pub(crate) fn remove(data: &Path, name: &ImageName, version: Option<&ImageVersio
     if version.is_none() {
         // From here on no node starts it, whatever happens to the rest.
         Disk.remove_if_there(&folder.join(CURRENT)).map_err(told(&folder))?;
+    }
+    if let Some(version) = version {
+        let mark = was_up_mark(data, name, version);
+        Disk.remove_if_there(&mark).map_err(told(&mark))?;
     }
     remove_tree(&place).map_err(told(&place))
 }

@@ -58,6 +58,16 @@ fn consoles() -> Vec<PathBuf> {
     names.map(|name| PathBuf::from("/dev").join(name)).collect()
 }
 
+/// Terminals for a person at the machine, one for each console.
+pub(crate) fn terminals() -> Vec<PathBuf> {
+    // The one that is in front is no terminal of its own.
+    let own = |console: PathBuf| match console == Path::new("/dev/tty0") {
+        true => PathBuf::from("/dev/tty1"),
+        false => console,
+    };
+    consoles().into_iter().map(own).collect()
+}
+
 /// Hands one line to the consoles. Never waits.
 pub(crate) fn print(text: &str) {
     LINES.push(as_drawn(clock::run_time().seconds(), text));

@@ -36,6 +36,7 @@ pub mod process;
 pub mod program;
 pub(crate) mod sandbox;
 pub(crate) mod sgio;
+pub(crate) mod shell;
 pub(crate) mod systemd;
 pub mod terminal;
 pub(crate) mod tpm;

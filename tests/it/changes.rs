@@ -11,7 +11,7 @@ use crate::layering::{programs, root};
 const SECTION: &str = "## What recon changes on a machine";
 
 /// Requests of ioctl(2), and the words of README's table for those that change something.
-const IOCTLS: [(&str, Option<&str>); 11] = [
+const IOCTLS: [(&str, Option<&str>); 12] = [
     ("BLKFLSBUF", Some("BLKFLSBUF")),
     ("BLKGETSIZE64", None),
     ("BLKPG", Some("partition `RECON-DATA`")),
@@ -23,10 +23,11 @@ const IOCTLS: [(&str, Option<&str>); 11] = [
     ("SG_IO", Some("SMART READ DATA")),
     ("SIOCETHTOOL", None),
     ("TIOCGWINSZ", None),
+    ("TIOCSCTTY", Some("a shell on each console")),
 ];
 
 /// Files that run programs, with the programs, and the words of README's table for those that change something or may.
-const STARTED: [(&str, Program, Option<&str>); 14] = [
+const STARTED: [(&str, Program, Option<&str>); 15] = [
     ("src/cli/console.rs", Program::Bash, None),
     ("src/probe/disks/controllers.rs", Program::Arcconf, Some("`arcconf`")),
     ("src/probe/disks/controllers.rs", Program::Perccli, Some("`perccli64`")),
@@ -45,13 +46,14 @@ const STARTED: [(&str, Program, Option<&str>); 14] = [
     ("src/sys/kexec.rs", Program::Systemctl, Some("`systemctl kexec`")),
     ("src/sys/power.rs", Program::Systemctl, Some("`systemctl poweroff`")),
     ("src/sys/power.rs", Program::Systemctl, Some("`systemctl reboot`")),
+    ("src/sys/shell.rs", Program::Sh, Some("a shell on each console")),
 ];
 
 /// Files that only ask whether a program is there.
 const ASKS: [(&str, Program); 1] = [("src/probe/disks/raid_ask.rs", Program::Smartctl)];
 
 /// Files that open or make something to write to it, with what that is.
-const WRITERS: [(&str, &str); 24] = [
+const WRITERS: [(&str, &str); 25] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
     (
         "src/role/peer/post.rs",
@@ -85,6 +87,7 @@ const WRITERS: [(&str, &str); 24] = [
     ("src/stick/partition.rs", "the data partition"),
     ("src/sys/loopdev.rs", "loop devices"),
     ("src/sys/sandbox.rs", "the workload's control group"),
+    ("src/sys/shell.rs", "a shell's terminal"),
     ("src/sys/terminal.rs", "the terminal"),
     ("src/sys/tpm.rs", "questions to the TPM"),
     ("src/sys/watchdog.rs", "the watchdog of the first stage"),

@@ -113,7 +113,7 @@ fn knows_machine(site: &Site, mac: MacAddr) {
 }
 
 /// A master whose medium has a first stage, and an initrd that wants twice 800 MB by its length.
-fn staged(folder: &std::path::Path) -> Arc<Site> {
+pub(crate) fn staged(folder: &std::path::Path) -> Arc<Site> {
     let file = |name: &str, length: u64| {
         let path = folder.join(name.replace('/', "_"));
         std::fs::write(&path, content(length as usize + 10)).unwrap();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use recon::config::Live;
@@ -11,7 +12,7 @@ use recon::service::http::site::Site;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::http::get;
+use crate::http::{get, staged};
 use crate::lifecycle::{serve, site};
 
 const PORTS: &str = "pci:v00008086d0000100Esv*sd*bc*sc*i*\te1000\npci:v00001AF4d*sv*sd*bc*sc*i*\tvirtio_pci\tbase\n";
@@ -74,6 +75,78 @@ async fn script(address: SocketAddr, asked: &str) -> String {
     let answer = get(address, &format!("/boot.ipxe?{asked}"), &[]).await;
     assert_eq!(answer.status, 200);
     String::from_utf8(answer.body).unwrap()
+}
+
+async fn post(address: SocketAddr, target: &str, body: &str) -> u16 {
+    let done = Command::new("curl")
+        .args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "--data-binary", body])
+        .arg(format!("http://{address}{target}"))
+        .output()
+        .unwrap();
+    String::from_utf8(done.stdout).unwrap().parse().unwrap()
+}
+
+/// A start that ends before the node is up.
+async fn start(address: SocketAddr, version: Option<&str>) -> String {
+    let text = script(address, NODE).await;
+    let folder = version.map_or("boot/x86_64".to_owned(), |version| format!("images/compute/{version}"));
+    assert!(text.contains(&format!("/{folder}/kernel?")), "{folder}: {text}");
+    for file in ["kernel?action=x", "first/base.img", "first/port/e1000.img"] {
+        assert_eq!(
+            get(address, &format!("/{folder}/{file}"), &[]).await.status,
+            200,
+            "{file}"
+        );
+    }
+    text
+}
+
+/// A node that does not come up gets the version before, then the failsafe system, until a person says so; one that came up anywhere is not
+/// taken from others for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_come_up_ends_in_failsafe_and_comes_back() {
+    let data = tempfile::tempdir().unwrap();
+    let (old, _) = bring(data.path(), "kernel 1");
+    let (new, _) = bring(data.path(), "kernel 2");
+    fs::write(data.path().join("images/compute/previous"), format!("{old}\n")).unwrap();
+    let settings = "[peers]\nimage = \"compute\"\nfailsafe-after = 2\n";
+    let mut site = staged(data.path());
+    let loaded = settings_of("recon.toml", Ok(Some(settings.as_bytes().to_vec())));
+    Arc::get_mut(&mut site).unwrap().settings = Arc::new(Live::fine(loaded.settings));
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    for version in [&new, &new, &old, &old] {
+        start(address, Some(version)).await;
+    }
+    let policy = async || {
+        let answer = get(address, "/api/v1/policy?mac=52-54-00-00-00-01", &[]).await;
+        String::from_utf8(answer.body).unwrap()
+    };
+    let text = start(address, None).await;
+    let why = format!("compute@{new} was started 2 times and did not come up, nor did the one before, compute@{old}");
+    assert!(
+        text.contains(" postaction=failsafe recon.poweroff=never ") && text.contains(" recon.why=compute%40"),
+        "{text}"
+    );
+    assert!(policy().await.contains("\"failsafe\""));
+    let row = |site: &Site| site.node_table().all()[0].clone();
+    assert_eq!(row(&site).failsafe, Some(why));
+    // And again, whatever it says meanwhile.
+    start(address, None).await;
+    assert_eq!(post(address, "/api/v1/nodes/mac-525400000002/retry", "").await, 404);
+    assert_eq!(post(address, "/api/v1/nodes/mac-525400000001/retry", "").await, 200);
+    assert!(policy().await.contains("\"image\""));
+    start(address, Some(&new)).await;
+    let up = r#"{"stage": "up", "macs": ["52:54:00:00:00:01"], "message": "runs", "failure": null}"#;
+    assert_eq!(post(address, "/api/v1/nodes/mac-525400000001/stage", up).await, 200);
+    let mark = data.path().join(format!("images/compute/{new}.up"));
+    assert!(mark.is_file());
+    // It came up once, so the version before is no better.
+    for _ in 0..2 {
+        start(address, Some(&new)).await;
+    }
+    start(address, None).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -158,6 +158,7 @@ fn client(post_action: PostAction) -> request::Boot<'static> {
             poweroff: PowerOff::Never,
         },
         image: None,
+        why: None,
         kernel_arguments: "",
         pause_seconds: 0,
         arch: Some("x86_64".to_owned()),

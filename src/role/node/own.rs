@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use hyper::body::Bytes;
 
-use super::{ASKING_FOR_FILES, asked};
+use super::asking::{ASKING_FOR_FILES, asked};
 use crate::image::unpack::{Limits, unpack};
 use crate::model::{MacAddr, own};
 use crate::role::peer::session::Session;

@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use super::request::Boot;
+use crate::config::MAX_WHY_CHARS;
 use crate::model::ula::LINK_PREFIX;
 use crate::model::{Endpoint, PostAction};
 
@@ -56,6 +59,11 @@ fn line(boot: &Boot, address: &str) -> String {
     );
     let way = match boot.policy.post_action {
         PostAction::Inventory => address.to_owned(),
+        PostAction::Failsafe => {
+            let why = boot.why.as_deref().unwrap_or_default();
+            let why: String = why.chars().take(MAX_WHY_CHARS).collect();
+            format!("{address} recon.why={}", utf8_percent_encode(&why, NON_ALPHANUMERIC))
+        }
         // By its sum, so that what it starts is what was meant, whatever becomes of the folder.
         PostAction::Image => match boot.image() {
             Some(image) => format!("{address} recon.image={}", image.pinned),

@@ -7,6 +7,7 @@
 //!
 //! What a machine lacks in the first stage, a driver above all, the initrd has, and takes more memory for it: [`Starts::starts_with`].
 
+use super::attempts::{Attempts, Version};
 use super::request::StartsWith;
 use crate::model::RunTime;
 
@@ -41,11 +42,16 @@ pub(crate) struct Starts {
     at: Option<RunTime>,
     /// As its boot program said it.
     pub memory_mib: Option<u64>,
+    /// What became of the images that it was given.
+    pub attempts: Attempts,
 }
 
 impl Starts {
     /// The boot program asks for a script. True where that makes a loop, the first time.
     pub(crate) fn script(&mut self, now: RunTime) -> bool {
+        if self.kernel && self.initrd {
+            self.attempts.failed();
+        }
         if self.at.is_some_and(|at| now - at > FORGOTTEN) {
             self.in_vain = 0;
         } else if self.kernel && self.initrd {
@@ -99,8 +105,15 @@ impl Starts {
     pub(crate) fn done(&mut self) {
         *self = Starts {
             memory_mib: self.memory_mib,
+            attempts: std::mem::take(&mut self.attempts),
             ..Starts::default()
         };
+    }
+
+    /// Its own system says that it is up. Returns what that runs, where this master gave it.
+    pub(crate) fn came_up(&mut self) -> Option<Version> {
+        self.done();
+        self.attempts.came_up()
     }
 
     /// Tries in vain so far.

@@ -49,7 +49,9 @@ pub fn needed_mib(sizes: Sizes, action: PostAction) -> u64 {
     let unpacked = UNPACKED.saturating_mul(sizes.initrd);
     let system = sizes.initrd.saturating_add(KERNEL.saturating_mul(sizes.kernel));
     let rest = match action {
-        PostAction::Inventory | PostAction::Image => unpacked.saturating_mul(2).saturating_add(WORK),
+        PostAction::Inventory | PostAction::Image | PostAction::Failsafe => {
+            unpacked.saturating_mul(2).saturating_add(WORK)
+        }
         PostAction::Liveboot => unpacked.saturating_add(sizes.image).saturating_add(LIVE_WORK),
     };
     system.saturating_add(rest).div_ceil(MIB)

@@ -1,5 +1,6 @@
 //! How a machine gets its boot program and what it runs next: which program, when another one, the scripts, and the table of names.
 
+pub(crate) mod attempts;
 pub mod autoexec;
 pub mod client;
 pub(crate) mod fallback;

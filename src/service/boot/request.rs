@@ -59,6 +59,8 @@ pub struct Boot<'a> {
     pub policy: NodePolicy,
     /// What it starts, where the policy is that it starts an image.
     pub image: Option<NodeImage>,
+    /// Why it gets the failsafe system, as a sentence.
+    pub why: Option<String>,
     /// More words for the kernel command line, from `recon.toml`.
     pub kernel_arguments: &'a str,
     /// Processor for which the boot program is built, as it told us.
@@ -86,7 +88,7 @@ impl Boot<'_> {
     /// Files of the first stage with which it starts; none for the whole system, which needs all that the initrd has.
     fn first_stage(&self) -> &[String] {
         match self.policy.post_action {
-            PostAction::Inventory => &self.first_stage,
+            PostAction::Inventory | PostAction::Failsafe => &self.first_stage,
             PostAction::Liveboot => &[],
             PostAction::Image => self.image.as_ref().map_or(&[], |image| &image.first_stage),
         }
@@ -167,6 +169,7 @@ pub(crate) mod example {
                 poweroff: PowerOff::Ipmi,
             },
             image: None,
+            why: None,
             kernel_arguments: "",
             arch: Some("x86_64".to_owned()),
             memtest_efi: false,
@@ -198,6 +201,14 @@ pub(crate) mod example {
             bus,
             image: Some(image),
             ..client(PostAction::Image)
+        }
+    }
+
+    /// A node whose image did not come up.
+    pub(crate) fn failsafe(port: &str) -> Boot<'static> {
+        Boot {
+            why: Some("compute@3ea150742bbf was started 3 times and did not come up; 100 % of it".to_owned()),
+            ..staged(PostAction::Failsafe, port)
         }
     }
 

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use crate::config::live::REMEDY;
 use crate::model::console::console;
-use crate::model::layout;
+use crate::model::{PostAction, PowerOff, layout};
 use crate::service::boot::resolve;
 use crate::service::dhcp4::leases::{LeaseTable, LeaseTables};
 use crate::service::http::limits;
@@ -21,6 +21,7 @@ use crate::sys::clock;
 
 use super::boot::Reader;
 use super::files::{self, Asked};
+use super::node_images::{self, Plan};
 use super::response::{Body, json, line, set_static, whole};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
@@ -101,8 +102,10 @@ async fn serve(
             metrics_text(site),
         ),
         Route::Nodes(rows) => nodes::rows(site, rows, head),
+        Route::HostKey(who) => own_files::host_key(site, &who),
         Route::OwnFiles(who) => own_files::answer(asked, &who).await,
-        Route::Policy(who) => json(StatusCode::OK, &policy_of(site, &who)),
+        Route::Policy(who) => json(StatusCode::OK, &policy_of(site, client, &who).await),
+        Route::Retry(id) => nodes::retry(site, client, id.as_ref()),
         Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => nodes::stage(site, from, id, request).await,
         Route::Starts => nodes::starts(site, client, request).await,
@@ -178,8 +181,16 @@ async fn settings(site: &Arc<Site>, client: IpAddr, what: Decision) -> Response<
     line(StatusCode::OK, &answer)
 }
 
-fn policy_of(site: &Site, who: &Who) -> crate::model::api::Policy {
-    let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
+async fn policy_of(site: &Arc<Site>, client: IpAddr, who: &Who) -> crate::model::api::Policy {
+    let settings = site.settings.now();
+    let mut policy = settings.policy(who.mac.as_slice(), who.uuid.as_deref());
+    // One that is in failsafe asks whether it still should be.
+    site.node_table().spoke(client, clock::run_time());
+    let found = node_images::found(site, &settings, who).await;
+    if let Plan::Failsafe(_) = node_images::plan(site, &settings, client, found).await {
+        policy.post_action = PostAction::Failsafe;
+        policy.poweroff = PowerOff::Never;
+    }
     crate::model::api::Policy {
         post_action: policy.post_action,
         poweroff: policy.poweroff,

@@ -11,17 +11,17 @@ use crate::formats::image::{FIRST_STAGE, KERNEL};
 use crate::model::console::console;
 use crate::model::slice::Slice;
 use crate::model::start_report::SERVER;
-use crate::model::{ImageWord, PostAction, Stage};
+use crate::model::{NodePolicy, PostAction, PowerOff, Stage};
 use crate::service::boot::request::StartsWith;
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::script::complete;
 use crate::service::boot::{grub, ipxe, memory, programs, request, resolve};
 use crate::service::images::Image;
 use crate::service::node_table::LoaderReport;
-use crate::service::workers::blocking;
 use crate::sys::clock;
 
 use super::files::{self, Asked};
+use super::node_images::{self, Plan};
 use super::response::{Body, line, set_static, whole};
 use super::route::Who;
 use super::sendfile::WentOut;
@@ -73,34 +73,65 @@ pub(super) async fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who)
 
 /// A machine's own script.
 pub(super) async fn script(asked: Asked<'_>, master: SocketAddr, who: &Who, reader: Reader) -> Response<Body> {
-    let settings = asked.site.settings.now();
-    let image = image_of(asked.site, &settings, who).await;
-    let image = image.transpose();
-    asks_script(asked, who, image.as_ref().ok().and_then(Option::as_deref));
-    let missing = image.as_ref().err().and_then(|(word, why)| {
-        let reason = format!("the image {word} is not here, or not whole");
-        let text = reader.without_image(master, who, &reason)?;
-        tell_refused(asked, why);
-        Some(text)
-    });
-    if let Some(text) = missing {
-        return boot_script(text);
+    let (site, client) = (asked.site, asked.client);
+    let settings = site.settings.now();
+    let found = node_images::found(site, &settings, who).await;
+    let wanted = found.as_ref().and_then(|found| Some(&found.as_ref().ok()?.wanted));
+    asks_script(asked, who, wanted.map(Arc::as_ref));
+    let mut boot = boot_of(site, &settings, master, client, who);
+    match node_images::plan(site, &settings, client, found).await {
+        Plan::NoNode => {}
+        Plan::Missing(word, why) => {
+            let reason = format!("the image {word} is not here, or not whole");
+            if let Some(text) = reader.without_image(master, who, &reason) {
+                tell_refused(asked, &why);
+                return boot_script(text);
+            }
+        }
+        Plan::Image(image) => start_image(asked, &mut boot, &image),
+        // A menu is for a person, who may choose.
+        Plan::Failsafe(_) if reader == Reader::Menu => {}
+        Plan::Failsafe(why) => start_failsafe(asked, &mut boot, why),
     }
-    let mut boot = boot_of(asked.site, &settings, master, asked.client, who);
-    boot.image = image.ok().flatten().map(|image| request::NodeImage {
-        pinned: image.pinned.clone(),
-        first_stage: image.first_stage.initrds(boot.bus),
-    });
     boot_script(reader.text(&boot))
 }
 
-/// The image of a machine that starts one, or the word for it and why there is none.
-async fn image_of(site: &Arc<Site>, settings: &Settings, who: &Who) -> Option<Result<Arc<Image>, (ImageWord, String)>> {
-    let word = settings.image(who.mac.as_slice(), who.uuid.as_deref())?.clone();
-    let (site, wanted) = (Arc::clone(site), word.clone());
-    let found = blocking(move || Ok(site.images.find(&wanted))).await;
-    let found = found.unwrap_or_else(|error| Err(error.to_string()));
-    Some(found.map_err(|why| (word, why)))
+/// Has a script start an image.
+fn start_image(asked: Asked<'_>, boot: &mut request::Boot<'_>, image: &Image) {
+    let files = image.first_stage.initrds(boot.bus);
+    if !asked.head {
+        let version = (image.pinned.name.clone(), image.pinned.version.clone());
+        asked
+            .site
+            .node_table()
+            .will_start(asked.client, Some(version), files.last().cloned(), None);
+    }
+    boot.image = Some(request::NodeImage {
+        pinned: image.pinned.clone(),
+        first_stage: files,
+    });
+}
+
+/// Has a script start the failsafe system: the medium's own first stage, whatever became of the machine before.
+fn start_failsafe(asked: Asked<'_>, boot: &mut request::Boot<'_>, why: String) {
+    let (site, client) = (asked.site, asked.client);
+    let files = site.boot.first_stage.as_ref().map(|stage| stage.initrds(boot.bus));
+    boot.first_stage = files.unwrap_or_default();
+    boot.policy = NodePolicy {
+        post_action: PostAction::Failsafe,
+        poweroff: PowerOff::Never,
+    };
+    boot.pause_seconds = 0;
+    boot.why = Some(why.clone());
+    if asked.head {
+        return;
+    }
+    let last = boot.first_stage.last().cloned();
+    let is_news = site.node_table().will_start(client, None, last, Some(why.clone()));
+    if is_news {
+        let name = site.node_table().name_of(client);
+        console!("machine {name}: {why}; it gets the failsafe system");
+    }
 }
 
 /// Tells the person at the master, once, why a machine does not get what it asks for.
@@ -260,7 +291,10 @@ fn first_stage_of(site: &Site, client: IpAddr, action: PostAction) -> Option<&Fi
         .boot
         .first_stage
         .as_ref()
-        .filter(|_| action == PostAction::Inventory)?;
+        .filter(|_| matches!(action, PostAction::Inventory | PostAction::Failsafe))?;
+    if action == PostAction::Failsafe {
+        return Some(stage);
+    }
     let with = site.node_table().starts_with(client, with_initrd_mib(site, action));
     (with == StartsWith::FirstStage).then_some(stage)
 }
@@ -328,6 +362,7 @@ fn boot_of<'a>(
         first_stage: first_stage.map(|stage| stage.initrds(bus)).unwrap_or_default(),
         policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
         image: None,
+        why: None,
         kernel_arguments: &settings.kernel_arguments,
         arch: who.arch.clone(),
         memtest_efi: site.boot.loaders.path(programs::MEMTEST_EFI).is_some(),

@@ -12,6 +12,7 @@ pub(crate) mod export;
 pub(crate) mod files;
 pub(crate) mod limits;
 pub(crate) mod min_rate;
+pub(crate) mod node_images;
 pub(crate) mod nodes;
 pub(crate) mod own_files;
 pub(crate) mod quota;

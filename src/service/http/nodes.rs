@@ -16,6 +16,7 @@ use crate::model::api::StageReport;
 use crate::model::console::console;
 use crate::model::start_report::{self, StartReport};
 use crate::model::{NodeId, Stage, shown};
+use crate::service::workers::blocking;
 use crate::store::nodes::Stored;
 use crate::sys::clock;
 
@@ -76,7 +77,7 @@ fn table(site: Arc<Site>) -> Body {
 }
 
 pub(super) async fn stage(
-    site: &Site,
+    site: &Arc<Site>,
     (client, own): (IpAddr, bool),
     id: NodeId,
     request: Request<Incoming>,
@@ -99,8 +100,31 @@ pub(super) async fn stage(
     }
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
-    site.node_table().report(&id, client, &report, clock::run_time());
+    let up = site.node_table().report(&id, client, &report, clock::run_time());
+    if let Some((name, version)) = up {
+        let from = Arc::clone(site);
+        let marked = blocking(move || from.images.mark_up(&name, &version)).await;
+        if let Err(error) = marked {
+            tracing::warn!(%error, "keeping that an image came up");
+        }
+    }
     line(StatusCode::OK, "noted")
+}
+
+/// A person at the master wants images tried again. Nobody else may: it would take a machine out of the failsafe system.
+pub(super) fn retry(site: &Site, client: IpAddr, id: Option<&NodeId>) -> Response<Body> {
+    if !client.is_loopback() {
+        return line(StatusCode::FORBIDDEN, "only on this machine itself");
+    }
+    match (site.node_table().retry(id), id) {
+        (0, Some(id)) => line(StatusCode::NOT_FOUND, &format!("no machine is called {id}")),
+        (count, _) => line(
+            StatusCode::OK,
+            &format!(
+                "{count} machines try their images again; one that is in the failsafe system starts again within a minute"
+            ),
+        ),
+    }
 }
 
 /// A short body whole.

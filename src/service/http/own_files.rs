@@ -14,14 +14,14 @@ use crate::config::Settings;
 use crate::config::load::small_file;
 use crate::model::layout;
 use crate::model::{ImageName, MacAddr, Own, UnixTime};
-use crate::service::own_files::{Node, OverlayFile, archive};
+use crate::service::own_files::{Node, OverlayFile, archive, known_host};
 use crate::service::workers::blocking;
 use crate::store::overlays;
 use crate::sys::{clock, neighbours};
 
 use super::files::Asked;
 use super::limits::Place;
-use super::response::{Body, line, set_static};
+use super::response::{Body, line, set_static, whole};
 use super::route::Who;
 use super::site::Site;
 
@@ -61,6 +61,17 @@ pub(super) async fn answer(asked: Asked<'_>, who: &Who) -> Response<Body> {
     let made = blocking(move || Ok(make(&from, mac, &given, &image, name.as_deref(), now))).await;
     match made.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(bytes) => in_pieces(bytes.into(), place),
+        Err(why) => line(StatusCode::INTERNAL_SERVER_ERROR, &why),
+    }
+}
+
+/// The line by which ssh knows a node. It is no secret.
+pub(super) fn host_key(site: &Site, who: &Who) -> Response<Body> {
+    let Some(mac) = who.mac else {
+        return line(StatusCode::BAD_REQUEST, "mac= wants the MAC of the node's port");
+    };
+    match known_host(&site.key, mac, &site.settings.now().own(mac).hostname) {
+        Ok(text) => whole(StatusCode::OK, "text/plain; charset=utf-8", text),
         Err(why) => line(StatusCode::INTERNAL_SERVER_ERROR, &why),
     }
 }

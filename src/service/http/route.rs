@@ -45,9 +45,13 @@ pub enum Route {
     Policy(Who),
     /// What a node is given besides its image.
     OwnFiles(Who),
+    /// The line of `known_hosts` for a node.
+    HostKey(Who),
     /// A person decides about settings that were not read whole.
     Settings(Decision),
     Stage(NodeId),
+    /// A person wants images tried again: on the machine of this name, or on all.
+    Retry(Option<NodeId>),
     /// What takes a machine's place, by the recon that ran on it.
     Starts,
     Upload(NodeId),
@@ -120,10 +124,13 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "status"] => Route::Status,
         ["api", "v1", "nodes"] => Route::Nodes(rows(query)),
         ["api", "v1", "policy"] => Route::Policy(who(query)),
+        ["api", "v1", "host-key"] => Route::HostKey(who(query)),
         ["api", "v1", "own-files"] => Route::OwnFiles(who(query)),
         ["api", "v1", "workload"] => Route::PostProof(query.strip_prefix("nonce=").and_then(workload::from_hex)),
         ["api", "v1", "settings", "read"] => return only("POST", method, Route::Settings(Decision::Read)),
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
+        ["api", "v1", "retry"] => return only("POST", method, Route::Retry(None)),
+        ["api", "v1", "nodes", id, "retry"] => return only("POST", method, Route::Retry(Some(node(id)?))),
         ["api", "v1", "starts"] => return only("POST", method, Route::Starts),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
@@ -230,6 +237,13 @@ mod tests {
         let cases = [
             ("GET", "/", Route::Index),
             ("GET", "/boot/x86_64/kernel", Route::Kernel(Who::default())),
+            ("GET", "/api/v1/host-key", Route::HostKey(Who::default())),
+            ("POST", "/api/v1/retry", Route::Retry(None)),
+            (
+                "POST",
+                "/api/v1/nodes/mac-525400000001/retry",
+                Route::Retry(Some("mac-525400000001".parse().unwrap())),
+            ),
             ("GET", "/api/v1/own-files", Route::OwnFiles(Who::default())),
             ("HEAD", "/boot/x86_64/initrd", Route::Initrd),
             (

@@ -86,6 +86,12 @@ impl NodeTable {
             boot_arch: node.boot_arch.clone(),
             serial: node.serial.clone(),
             starts_in_vain: node.starts.in_vain(),
+            image: node
+                .starts
+                .attempts
+                .trying()
+                .map(|(name, version)| format!("{name}@{version}")),
+            failsafe: node.failsafe.clone(),
             port: node.port.clone(),
         })
     }

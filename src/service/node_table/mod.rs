@@ -4,6 +4,7 @@
 mod boot;
 mod clashes;
 mod identify;
+mod images;
 mod leads;
 mod listing;
 mod reports;

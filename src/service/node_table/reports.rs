@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::identify::completed;
 use super::leads::NodeTable;
 use crate::model::api::StageReport;
-use crate::model::{MacAddr, NodeId, RunTime, Stage};
+use crate::model::{ImageName, ImageVersion, MacAddr, NodeId, RunTime, Stage};
 use crate::store::inventory::InventoryFacts;
 
 /// What a peer says of itself is kept up to this many characters.
@@ -16,20 +16,28 @@ const TOLD_START_SECONDS: f64 = 5.0;
 
 impl NodeTable {
     /// The agent spoke. Rows of the same machine that were known by its ports so far become one.
-    pub fn report(&mut self, id: &NodeId, from: impl Into<IpAddr>, report: &StageReport, now: RunTime) {
+    /// Returns the version of an image that is up there, where this master gave it.
+    pub fn report(
+        &mut self,
+        id: &NodeId,
+        from: impl Into<IpAddr>,
+        report: &StageReport,
+        now: RunTime,
+    ) -> Option<(ImageName, ImageVersion)> {
         let told = report.evidence.clone().unwrap_or_default().checked();
-        let Some(index) = self.join(id, Some(from.into()), &report.macs, told) else {
-            return;
-        };
+        let index = self.join(id, Some(from.into()), &report.macs, told)?;
         let node = &mut self.rows[index];
         node.reach(report.stage, now);
         // With that word an agent begins, whether its firmware was heard or not.
         node.booted |= report.stage == Stage::Agent;
-        match report.stage {
+        let up = match report.stage {
             // It is where it should be, and a start after this one is no try in vain.
-            Stage::Up => node.starts.done(),
-            _ => node.starts.spoke(),
-        }
+            Stage::Up => node.starts.came_up(),
+            _ => {
+                node.starts.spoke();
+                None
+            }
+        };
         node.heard = Some(now);
         if report.stage != Stage::Off {
             // It speaks again after it asked for its power to be cut: it was not.
@@ -45,6 +53,7 @@ impl NodeTable {
             .failure
             .as_ref()
             .map(|text| text.chars().take(MAX_MESSAGE_CHARS).collect());
+        up
     }
 
     /// Recon on the machine starts something else in its own place, as `sentence` has it. True where the console is to say so: not of each of a

@@ -49,6 +49,8 @@ pub(super) struct Row {
     pub(super) starts: Starts,
     /// What its port has instead of a MAC.
     pub(super) port: Option<String>,
+    /// Why it is in the failsafe system, or on its way there.
+    pub(super) failsafe: Option<String>,
     /// Why it last got no kernel.
     pub(super) refused: Option<String>,
     pub(super) firmware: Option<Arch>,
@@ -100,9 +102,14 @@ impl Row {
     /// Adds what was known of the same machine by its ports, but for what leads to a row.
     pub(super) fn absorb(&mut self, old: Row) {
         self.address = self.address.or(old.address);
+        let mut old = old;
+        self.starts.attempts.join(std::mem::take(&mut old.starts.attempts));
         if old.starts.in_vain() > self.starts.in_vain() {
+            let attempts = std::mem::take(&mut self.starts.attempts);
             self.starts = old.starts;
+            self.starts.attempts = attempts;
         }
+        self.failsafe = self.failsafe.take().or(old.failsafe);
         self.port = self.port.take().or(old.port);
         self.refused = self.refused.take().or(old.refused);
         self.heard_on = self.heard_on.or(old.heard_on);

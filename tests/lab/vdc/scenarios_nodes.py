@@ -6,12 +6,12 @@ laboratory.
 
 from __future__ import annotations
 
-import io
+import os
 import re
 import shutil
 import subprocess
-import tarfile
 import time
+from pathlib import Path
 from typing import Any
 
 from . import polling, tools
@@ -28,12 +28,20 @@ _NODE = Kind("bios", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), m
 _KINDS = {
     "node-1": _NODE,
     "small-node": _NODE._replace(memory_mib=384),
+    "bad-node": _NODE,
 }
-_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1}
+_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2}
 _HOST_NAME = "worker-1"
 _LOGIN = re.compile(rf"{_HOST_NAME} login:")
 _MOTD = "{{hostname}} runs {{image}} at {{site}}\n"
-_HOST_KEY = "etc/ssh/ssh_host_ed25519_key.pub"
+# By name of a node.
+_RULES = {
+    "node-1": f'image = "compute"\nhostname = "{_HOST_NAME}"\noverlays = ["base"]',
+    "small-node": 'image = "compute"',
+    "bad-node": 'image = "shaky"\noverlays = ["broken"]',
+}
+# The first program of a system that does not come up.
+_BROKEN = "#!/bin/sh\necho b >/proc/sysrq-trigger\nsleep 60\n"
 # What is asked of a node, line by line.
 _INSIDE = "hostname; cat /etc/motd /etc/machine-id; systemctl is-system-running; stat -c %a /etc/ssh/ssh_host_ed25519_key"
 
@@ -46,13 +54,12 @@ class Farm(Environment):
         if image is None:
             raise LabError("--node-image FOLDER is needed: ./make-recipe-target debian-13 ramroot makes one")
         self.nodes = {name: Peer(lab, _KINDS[name], identity(_NUMBERS[name], name)) for name in self.names}
-        data = lab.folder / "farm"
+        data = self.data = lab.folder / "farm"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir()
         self._stack.callback(shutil.rmtree, data, ignore_errors=True)
-        rules = [f'[[node]]\nmac = "{node.identity.mac}"\nimage = "compute"\n' for node in self.nodes.values()]
-        rules[0] += f'hostname = "{_HOST_NAME}"\noverlays = ["base"]\n'
-        (data / "recon.toml").write_text("\n".join(['site = "Farm"\n', *rules]))
+        rules = [f'[[node]]\nmac = "{node.identity.mac}"\n{_RULES[name]}\n' for name, node in self.nodes.items()]
+        (data / "recon.toml").write_text("\n".join(['site = "Farm"\n[peers]\nfailsafe-after = 1\n', *rules]))
         motd = data / "overlays/base/etc/motd.in"
         motd.parent.mkdir(parents=True)
         motd.write_text(_MOTD)
@@ -60,6 +67,11 @@ class Farm(Environment):
         self.key.unlink(missing_ok=True)
         tools.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", str(self.key)])
         (data / "authorized_keys").write_text(self.key.with_suffix(".pub").read_text())
+        if "bad-node" in self.nodes:
+            self.broken = data / "overlays/broken/sbin/init"
+            self.broken.parent.mkdir(parents=True)
+            self.broken.write_text(_BROKEN)
+            self._add_twice(image, data)
         self.recon("image", "add", str(image), "--name", "compute", "--data", str(data))
         listed = self.recon("image", "list", "--data", str(data))
         found = re.match(r"compute@([0-9a-f]{12})  nodes start it\n$", listed)
@@ -68,7 +80,11 @@ class Farm(Environment):
         self.version = found[1]
         log = (lab.folder / "farm.log").open("wb")
         self._stack.callback(log.close)
-        command = [str(lab.options.recon), "master", "--link", BRIDGE, "--data", str(data)]
+        medium = lab.folder / "medium"
+        shutil.rmtree(medium, ignore_errors=True)
+        self._stack.callback(shutil.rmtree, medium, ignore_errors=True)
+        tools.run(["xorriso", "-osirrox", "on", "-indev", str(lab.options.iso), "-extract", "/boot", str(medium / "boot")], timeout=120)
+        command = [str(lab.options.recon), "master", "--link", BRIDGE, "--data", str(data), "--medium", str(medium)]
         self.master = lab.namespace.popen(command, stdout=log, stderr=subprocess.STDOUT)
         self._stack.callback(kill, self.master)
         self.api = Api(lab.namespace)
@@ -84,6 +100,19 @@ class Farm(Environment):
         polling.wait_until(serves, lab.seconds(30), "the farm's master serves")
         for node in self.nodes.values():
             self._stack.callback(node.machine.kill)
+
+    def _add_twice(self, image: Path, data: Path) -> None:
+        """Two versions of an image `shaky`, which differ in the white space of their manifests."""
+        source = self.lab.folder / "shaky"
+        shutil.rmtree(source, ignore_errors=True)
+        shutil.copytree(image, source, copy_function=os.link)
+        self.recon("image", "add", str(source), "--name", "shaky", "--data", str(data))
+        manifest = source / "image.json"
+        text = manifest.read_text()
+        manifest.unlink()
+        manifest.write_text(text + "\n")
+        self.recon("image", "add", str(source), "--name", "shaky", "--data", str(data))
+        shutil.rmtree(source)
 
     def recon(self, *words: str) -> str:
         return tools.run([str(self.lab.options.recon), *words], timeout=600)
@@ -114,12 +143,9 @@ class Farm(Environment):
     def inside(self, node: Peer) -> list[str]:
         """What the node says of itself to who comes in by ssh, and knows its key from the master."""
         mac = node.identity.mac
-        code, _, archive = Api(self.lab.namespace, "127.0.0.1").request("GET", f"/api/v1/own-files?mac={mac}")
-        expect(code == 200, f"the node's own files: {code}: {archive[:300]!r}")
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            public = files.extractfile(_HOST_KEY)
-            assert public is not None
-            key = " ".join(public.read().decode().split()[:2])
+        code, _, line = self.api.request("GET", f"/api/v1/host-key?mac={mac}")
+        expect(code == 200 and line.decode().startswith(f"{_HOST_NAME} ssh-ed25519 "), f"the node's key: {code}: {line[:300]!r}")
+        key = line.decode().split(maxsplit=1)[1].strip()
         address = str(self.row(node)["address"])
         known = self.lab.folder / "known_hosts"
         known.write_text(f"{address} {key}\n")
@@ -148,6 +174,43 @@ def ram_node(farm: Farm) -> None:
     expect_none(node.changes())
 
 
+def ram_fail(farm: Farm) -> None:
+    """Its first program restarts the machine: the version that counts, the one before, the failsafe system, and back."""
+    node = farm.nodes["bad-node"]
+    lines = [line for line in farm.recon("image", "list", "--data", str(farm.data)).splitlines() if line.startswith("shaky@")]
+    new = next(line.split()[0] for line in lines if "nodes start it" in line)
+    old = next(line.split()[0] for line in lines if "the one before" in line)
+    node.start()
+    given: list[str] = []
+
+    def failsafe() -> str | None:
+        if not node.machine.running:
+            raise LabError(f"{node.name} ended:\n{node.machine.console.tail()}")
+        row = farm.row(node)
+        image = row.get("image")
+        if image and image not in given:
+            given.append(image)
+        return str(row["failsafe"]) if row.get("failsafe") and row.get("stored_sha256") else None
+
+    why = polling.wait_until(failsafe, farm.lab.seconds(420), "it is in the failsafe system, and its inventory stored")
+    expect(given == [new, old], f"it was given {given}, and not {new}, then {old}")
+    expect(why == f"{new} was started once and did not come up, nor did the one before, {old}", f"the master says {why!r}")
+    for said in (re.compile(r"failsafe: shaky@\w+ was started once"), re.compile(r"failsafe:/# ")):
+        line = node.machine.console.wait_for(said, time.monotonic() + farm.lab.seconds(60))
+        expect(line is not None, f"its console lacks {said.pattern}:\n{node.machine.console.tail()}")
+    listed = farm.lab.namespace.run([str(farm.lab.options.recon), "node", "list"]).stdout.decode()
+    expect(f"failsafe: {why}" in listed, f"`recon node list` says {listed!r}")
+    # Somebody mends it.
+    farm.broken.unlink()
+    done = farm.lab.namespace.run([str(farm.lab.options.recon), "node", "retry", node.identity.mac])
+    expect(done.returncode == 0, f"`recon node retry`: {done.stderr.decode()}")
+    farm.wait_up(node, 300.0)
+    message = farm.row(node)["message"]
+    expect(message == f"runs {new}", f"its row says {message!r}")
+    node.machine.kill()
+    expect_none(node.changes())
+
+
 def ram_small(farm: Farm) -> None:
     node = farm.nodes["small-node"]
     node.start()
@@ -165,5 +228,7 @@ def ram_small(farm: Farm) -> None:
 SCENARIOS: list[Scenario[Farm]] = [
     Scenario("ram-node", "a diskless node: its root in memory, up by its own word, itself to who comes in by ssh, disks untouched", ram_node,
              ["node-1"], long=True),
+    Scenario("ram-fail", "an image that does not come up: the version before, the failsafe system with a shell, and back by a person's word",
+             ram_fail, ["bad-node"], long=True),
     Scenario("ram-small", "a node with too little memory says how much is missing, before the download", ram_small, ["small-node"], long=True),
 ]

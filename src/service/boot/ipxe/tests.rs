@@ -1,7 +1,7 @@
 use super::*;
 use crate::formats::first_stage;
 use crate::model::MacAddr;
-use crate::service::boot::request::example::{E1000, TWO_DRIVERS, client, node, staged};
+use crate::service::boot::request::example::{E1000, TWO_DRIVERS, client, failsafe, node, staged};
 use crate::service::boot::request::script_url;
 use crate::service::boot::{autoexec, grub};
 
@@ -66,6 +66,8 @@ fn scripts_are_the_reviewed_ones() {
     golden("first-stage-menu.ipxe", &menu(&staged(PostAction::Inventory, E1000)));
     golden("node.ipxe", &boot(&node(E1000)));
     golden("node.grub", &grub::boot(&node(E1000)));
+    golden("failsafe.ipxe", &boot(&failsafe(E1000)));
+    golden("failsafe.grub", &grub::boot(&failsafe("")));
     let mac = client(PostAction::Image).mac;
     golden(
         "no-image.ipxe",

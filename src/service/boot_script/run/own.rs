@@ -151,6 +151,8 @@ fn is_meant(plan: &Plan, boot: &Boot) {
     let is_node = boot.policy.post_action == PostAction::Image;
     let pinned = boot.image.as_ref().filter(|_| is_node).map(|image| &image.pinned);
     assert_eq!(read.image.as_ref(), pinned);
+    let is_failsafe = boot.policy.post_action == PostAction::Failsafe;
+    assert_eq!(read.why, boot.why.clone().filter(|_| is_failsafe));
 }
 
 /// Each kind of client of a master.
@@ -188,6 +190,7 @@ fn clients() -> Vec<Boot<'static>> {
         memtest(staged("")),
         example::node(E1000),
         example::node(""),
+        example::failsafe(E1000),
     ]
 }
 

@@ -1,0 +1,218 @@
+//! What does a diskless node start next: the version that counts, the one before, or the failsafe system? Pure.
+//!
+//! A start counts as failed when kernel and first stage went to the node, and it asks for a script again before its own system said that
+//! it is up. After as many as the settings allow, the version before comes, where this one was never up on any node; then failsafe, which
+//! is left for another version or by a person's word (`recon node retry`), and never by itself. One bad image does not put a floor into
+//! failsafe, and one bad machine does not take a good image from the others.
+
+use crate::model::{ImageName, ImageVersion};
+
+/// Versions of which failed starts are remembered for one node; the oldest is forgotten.
+const MAX_VERSIONS: usize = 8;
+
+/// A version of an image.
+pub(crate) type Version = (ImageName, ImageVersion);
+
+/// What became of a node's starts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Attempts {
+    /// What it was last given.
+    trying: Option<Version>,
+    /// Failed starts in a row, by version.
+    failed: Vec<(Version, u32)>,
+}
+
+/// What there is to choose from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Choices {
+    /// What the settings name.
+    pub(crate) wanted: Version,
+    /// The version of it that counted before; none where the settings pin one.
+    pub(crate) previous: Option<ImageVersion>,
+    /// The wanted one was up, on some node.
+    pub(crate) was_up: bool,
+    /// Failed starts of a version before it is given up; 0: never.
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Wanted,
+    Previous,
+    Failsafe,
+}
+
+impl Attempts {
+    /// It starts this version, or none.
+    pub(crate) fn will_start(&mut self, version: Option<Version>) {
+        self.trying = version;
+    }
+
+    /// What it was given began, and its boot program is back.
+    pub(crate) fn failed(&mut self) {
+        let Some(version) = self.trying.take() else { return };
+        match self.failed.iter_mut().find(|(known, _)| *known == version) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => {
+                if self.failed.len() == MAX_VERSIONS {
+                    self.failed.remove(0);
+                }
+                self.failed.push((version, 1));
+            }
+        }
+    }
+
+    /// Its system said that it is up. Returns the version, where this master gave it.
+    pub(crate) fn came_up(&mut self) -> Option<Version> {
+        let version = self.trying.clone()?;
+        self.failed.retain(|(known, _)| *known != version);
+        Some(version)
+    }
+
+    /// What was known of the same machine by its ports.
+    pub(crate) fn join(&mut self, old: Attempts) {
+        self.trying = old.trying.or(self.trying.take());
+        let has_room = self.failed.len() + old.failed.len() <= MAX_VERSIONS;
+        for (version, count) in old.failed {
+            match self.failed.iter_mut().find(|(known, _)| *known == version) {
+                Some((_, mine)) => *mine = count.max(*mine),
+                None if has_room => self.failed.push((version, count)),
+                None => {}
+            }
+        }
+    }
+
+    /// A person wants it tried again.
+    pub(crate) fn forget(&mut self) {
+        self.failed.clear();
+    }
+
+    /// Failed starts of a version in a row.
+    pub(crate) fn count(&self, version: &Version) -> u32 {
+        let known = self.failed.iter().find(|(known, _)| known == version);
+        known.map_or(0, |(_, count)| *count)
+    }
+
+    /// What it was last given, for a list.
+    pub(crate) fn trying(&self) -> Option<&Version> {
+        self.trying.as_ref()
+    }
+
+    pub(crate) fn decide(&self, choices: &Choices) -> Decision {
+        let is_given_up = |version: &Version| choices.limit > 0 && self.count(version) >= choices.limit;
+        if !is_given_up(&choices.wanted) {
+            return Decision::Wanted;
+        }
+        let previous = choices.previous.clone().filter(|_| !choices.was_up);
+        let previous = previous.map(|version| (choices.wanted.0.clone(), version));
+        match previous.filter(|previous| *previous != choices.wanted && !is_given_up(previous)) {
+            Some(_) => Decision::Previous,
+            None => Decision::Failsafe,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn version(digit: u8) -> Version {
+        let digits = format!("{digit:x}").repeat(12);
+        ("compute".parse().unwrap(), digits.parse().unwrap())
+    }
+
+    fn choices(wanted: u8, previous: Option<u8>, was_up: bool) -> Choices {
+        Choices {
+            wanted: version(wanted),
+            previous: previous.map(|digit| version(digit).1),
+            was_up,
+            limit: 3,
+        }
+    }
+
+    /// What is given, start after start, where none comes up.
+    fn given(attempts: &mut Attempts, choices: &Choices, starts: usize) -> Vec<Decision> {
+        let next = |_| {
+            let decision = attempts.decide(choices);
+            attempts.will_start(match decision {
+                Decision::Wanted => Some(choices.wanted.clone()),
+                Decision::Previous => choices
+                    .previous
+                    .clone()
+                    .map(|version| (choices.wanted.0.clone(), version)),
+                Decision::Failsafe => None,
+            });
+            attempts.failed();
+            decision
+        };
+        (0..starts).map(next).collect()
+    }
+
+    #[test]
+    fn the_version_before_comes_before_failsafe_where_this_one_was_never_up() {
+        use Decision::{Failsafe as F, Previous as P, Wanted as W};
+        for (choices, wanted) in [
+            (choices(2, Some(1), false), [W, W, W, P, P, P, F, F]),
+            (choices(2, Some(1), true), [W, W, W, F, F, F, F, F]),
+            (choices(2, None, false), [W, W, W, F, F, F, F, F]),
+            (choices(2, Some(2), false), [W, W, W, F, F, F, F, F]),
+            (
+                Choices {
+                    limit: 0,
+                    ..choices(2, Some(1), false)
+                },
+                [W; 8],
+            ),
+        ] {
+            assert_eq!(given(&mut Attempts::default(), &choices, 8), wanted, "{choices:?}");
+        }
+    }
+
+    #[test]
+    fn failsafe_is_left_for_another_version_and_by_a_persons_word() {
+        let (bad, better) = (choices(2, Some(1), false), choices(3, Some(2), false));
+        let mut attempts = Attempts::default();
+        given(&mut attempts, &bad, 20);
+        assert_eq!(attempts.decide(&bad), Decision::Failsafe);
+        assert_eq!(attempts.decide(&better), Decision::Wanted);
+        // And back, the count is what it was.
+        assert_eq!(attempts.decide(&bad), Decision::Failsafe);
+        attempts.forget();
+        assert_eq!(attempts.decide(&bad), Decision::Wanted);
+    }
+
+    #[test]
+    fn what_is_up_on_the_version_before_does_not_try_the_bad_one_again() {
+        let bad = choices(2, Some(1), false);
+        let mut attempts = Attempts::default();
+        given(&mut attempts, &bad, 3);
+        attempts.will_start(Some(version(1)));
+        assert_eq!(attempts.came_up(), Some(version(1)));
+        assert_eq!(
+            (attempts.count(&version(2)), attempts.decide(&bad)),
+            (3, Decision::Previous)
+        );
+    }
+
+    proptest! {
+        /// A node whose last word was that it is up is given the same again, whatever was before.
+        #[test]
+        fn what_came_up_is_not_given_up(
+            before in proptest::collection::vec((0u8..12, any::<bool>()), 0..60), last in 0u8..12, previous in 0u8..12, was_up: bool,
+        ) {
+            let mut attempts = Attempts::default();
+            for (digit, is_up) in before {
+                attempts.will_start(Some(version(digit)));
+                match is_up {
+                    true => drop(attempts.came_up()),
+                    false => attempts.failed(),
+                }
+            }
+            attempts.will_start(Some(version(last)));
+            attempts.came_up();
+            prop_assert_eq!(attempts.decide(&choices(last, Some(previous), was_up)), Decision::Wanted);
+            prop_assert!(attempts.failed.len() <= MAX_VERSIONS);
+        }
+    }
+}
