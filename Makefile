@@ -32,7 +32,7 @@ SLOW = \
     what_is_given_up_leaves_nothing \
     a_script_that_is_gone_without_a_word_is_recorded
 
-.PHONY: help check fmt clippy unit it fuzz docs api man lint deny advisories cargo-deny tools netns attack vm build
+.PHONY: install help check fmt clippy unit it fuzz docs api man lint deny advisories cargo-deny tools netns attack vm build
 
 help:
 	@sed -n 's/^##//p' $(MAKEFILE_LIST)
@@ -99,6 +99,26 @@ cargo-deny:
 ##build       the binary, target/debug/recon
 build:
 	$(CARGO) build --locked
+
+##install     recon as a service of this server: program, unit, its options, and the image as medium; PREFIX=, DESTDIR=, RELEASE=, ISO=
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DATADIR ?= /var/lib/recon
+# Of the build of an image, which is for any x86-64 Linux.
+RELEASE ?= target/x86_64-unknown-linux-gnu/release/recon
+FILLED = sed -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@DATADIR@|$(DATADIR)|g'
+install:
+	@test -x '$(RELEASE)' && test -f '$(ISO)' || \
+	    { echo "$(RELEASE) and $(ISO): './make-recipe-target $(RECIPE) target' builds both" >&2; exit 1; }
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(SYSCONFDIR)/systemd/system' '$(DESTDIR)$(SYSCONFDIR)/recon'
+	install -d -m 700 '$(DESTDIR)$(DATADIR)'
+	install -m 755 '$(RELEASE)' '$(DESTDIR)$(PREFIX)/bin/recon'
+	install -m 644 '$(ISO)' '$(DESTDIR)$(DATADIR)/recon.iso'
+	$(FILLED) tools/install/recon-master.service >'$(DESTDIR)$(SYSCONFDIR)/systemd/system/recon-master.service'
+	@# What somebody wrote there stays.
+	test -e '$(DESTDIR)$(SYSCONFDIR)/recon/master.env' || \
+	    $(FILLED) tools/install/master.env >'$(DESTDIR)$(SYSCONFDIR)/recon/master.env'
+	@echo "name the links in $(SYSCONFDIR)/recon/master.env; then: systemctl daemon-reload && systemctl enable --now recon-master"
 
 # Only the default is built here.
 ifeq ($(RECON),target/debug/recon)

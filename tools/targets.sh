@@ -208,8 +208,17 @@ run_target() {
         ;;
     bootloader) make_bootloader "$recipe" ;;
     demo)
+        local -a nodes=()
+        case " ${EXTRA[*]} " in
+        *' ram-nodes '* | *=ram-nodes\ *)
+            need_ramroot "$recipe"
+            # Its end forgets what it mounted.
+            (make_ramroot "$recipe")
+            nodes=(--node-image "$dir/ramroot/$IMAGE/image")
+            ;;
+        esac
         say "virtual data center:"
-        "$PYTHON" "$TOP/tests/lab/run.py" demo --iso "$ISO" --recon "$RECON" --workdir "$dir/lab" "${EXTRA[@]}"
+        "$PYTHON" "$TOP/tests/lab/run.py" demo --iso "$ISO" --recon "$RECON" --workdir "$dir/lab" "${nodes[@]}" "${EXTRA[@]}"
         ;;
     esac
 }

@@ -134,6 +134,12 @@ pub enum ImageCommand {
     List(ImageDataArgs),
     /// Take an image, or one version of it, from a master's data partition
     Remove(ImageRemoveArgs),
+    /// Sign an image
+    ///
+    /// Writes image.json.sig, as `ssh-keygen -Y sign -n recon-image -f KEY image.json`
+    /// does, which also signs with keys that have a passphrase or are in hardware.
+    #[command(verbatim_doc_comment)]
+    Sign(ImageSignArgs),
     /// Unpack an image into an empty folder, as a node does
     ///
     /// Owners, devices and extended attributes need root.
@@ -154,6 +160,10 @@ pub struct ImagePackArgs {
     /// The static recon that a node starts with [default: this one]
     #[arg(long, value_name = "FILE")]
     pub recon: Option<PathBuf>,
+    /// Public keys (ssh-ed25519, a line each): nodes that start from this image take
+    /// no root that none of them signed
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
     /// Level of zstd: more takes longer and saves little
     #[arg(long, value_name = "1-19", default_value_t = crate::image::make::LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,
@@ -167,6 +177,19 @@ pub struct ImageCheckArgs {
     /// Folder of the image
     #[arg(value_name = "FOLDER")]
     pub image: PathBuf,
+    /// Public keys (ssh-ed25519, a line each) of which one has to have signed it
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageSignArgs {
+    /// Folder of the image
+    #[arg(value_name = "FOLDER")]
+    pub image: PathBuf,
+    /// Private key, as ssh-keygen -t ed25519 makes it
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, bail};
 
-use super::args::{ImageAddArgs, ImageCommand, ImagePackArgs};
+use super::args::{ImageAddArgs, ImageCheckArgs, ImageCommand, ImagePackArgs, ImageSignArgs};
 use super::output::print;
-use crate::formats::image::{FIRST_STAGE, KERNEL, MANIFEST, Manifest, ROOT};
+use crate::config::load::small_file;
+use crate::formats::image::{FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_TRUSTED_BYTES, Manifest, ROOT, SIGNATURE};
 use crate::image::check;
 use crate::image::make::{self, Wishes};
+use crate::image::signature::{self, Trusted};
 use crate::model::shown::Shown;
 use crate::probe::text::decimal_size;
 use crate::store::images::{self, Brought, Listed};
@@ -20,10 +22,11 @@ const THIS: &str = "/proc/self/exe";
 pub(super) fn run(command: ImageCommand) -> anyhow::Result<()> {
     let (manifest, version) = match command {
         ImageCommand::Pack(args) => {
-            let made = make::make(&wishes(args))?;
+            let made = make::make(&wishes(args)?)?;
             (made.manifest, made.version)
         }
-        ImageCommand::Check(args) => check::read(&args.image, None)?,
+        ImageCommand::Check(args) => checked(&args)?,
+        ImageCommand::Sign(args) => return sign(&args),
         ImageCommand::Add(args) => add(&args)?,
         ImageCommand::List(args) => return print(&listed(&images::list(&args.data).map_err(Error::msg)?)),
         ImageCommand::Remove(args) => {
@@ -35,21 +38,53 @@ pub(super) fn run(command: ImageCommand) -> anyhow::Result<()> {
     print(&shown(&manifest, &version))
 }
 
-fn wishes(args: ImagePackArgs) -> Wishes {
-    Wishes {
+/// Text of a person's, up to a length.
+fn text(path: &Path, most: u64) -> anyhow::Result<String> {
+    let named = || path.display().to_string();
+    let bytes = small_file(path, most).with_context(named)?;
+    let bytes = bytes.with_context(|| format!("{}: there is no such file", path.display()))?;
+    if bytes.len() as u64 > most {
+        bail!("{}: it has more than {most} bytes", path.display());
+    }
+    String::from_utf8(bytes).with_context(named)
+}
+
+fn checked(args: &ImageCheckArgs) -> anyhow::Result<(Manifest, String)> {
+    if let Some(keys) = &args.trust {
+        let trusted = Trusted::read(&text(keys, MAX_TRUSTED_BYTES)?).map_err(Error::msg);
+        check::signed(&args.image, &trusted.with_context(|| keys.display().to_string())?)?;
+    }
+    Ok(check::read(&args.image, None)?)
+}
+
+/// The signature is that of this manifest, and what it says is what is there.
+fn sign(args: &ImageSignArgs) -> anyhow::Result<()> {
+    check::read(&args.image, None)?;
+    let manifest = text(&args.image.join(MANIFEST), MAX_BYTES)?;
+    let key = text(&args.key, MAX_TRUSTED_BYTES)?;
+    let signature = signature::sign(key.as_bytes(), manifest.as_bytes()).map_err(Error::msg);
+    let signature = signature.with_context(|| args.key.display().to_string())?;
+    make::put(&args.image, SIGNATURE, signature.as_bytes())?;
+    print(&Shown::lines(&format!("{}\n", args.image.join(SIGNATURE).display())))
+}
+
+fn wishes(args: ImagePackArgs) -> anyhow::Result<Wishes> {
+    Ok(Wishes {
         root: args.root,
         output: args.output,
         kernel: args.kernel,
         recon: args.recon.unwrap_or_else(|| THIS.into()),
         level: args.level,
         newest: args.newest.unwrap_or(u64::MAX),
-    }
+        trusted: args.trust.map(|keys| text(&keys, MAX_TRUSTED_BYTES)).transpose()?,
+    })
 }
 
 fn add(args: &ImageAddArgs) -> anyhow::Result<(Manifest, String)> {
     let (manifest, version) = check::manifest(&args.image)?;
     let first = manifest.first.keys().map(|path| Path::new(FIRST_STAGE).join(path));
     let files: Vec<PathBuf> = [KERNEL, ROOT].map(PathBuf::from).into_iter().chain(first).collect();
+    let signature = args.image.join(SIGNATURE);
     // The manifest comes last, though the copy counts only once it was read whole.
     let files = [files, vec![MANIFEST.into()]].concat();
     images::add(
@@ -59,6 +94,7 @@ fn add(args: &ImageAddArgs) -> anyhow::Result<(Manifest, String)> {
             version: &version.parse()?,
             source: &args.image,
             files: &files,
+            signature: signature.exists().then_some(&signature),
             check: &|folder| check::read(folder, None).map(drop).map_err(|error| error.to_string()),
         },
     )

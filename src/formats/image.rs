@@ -12,6 +12,12 @@ use super::first_stage::{BASE, PORTS, TABLE};
 pub(crate) const MANIFEST: &str = "image.json";
 pub(crate) const ROOT: &str = "root.tar.zst";
 pub(crate) const KERNEL: &str = "kernel";
+/// The signature of the manifest, where it is signed (`image/signature.rs`).
+pub(crate) const SIGNATURE: &str = "image.json.sig";
+pub(crate) const MAX_SIGNATURE_BYTES: u64 = 16 * 1024;
+/// Keys of which one has to have signed what a node starts, in its first stage; where there is no such file, none is asked for.
+pub(crate) const TRUSTED: &str = "etc/recon/image.pub";
+pub(crate) const MAX_TRUSTED_BYTES: u64 = 64 * 1024;
 /// The folder of what a node starts from before it has its root (`formats/first_stage.rs`).
 pub(crate) const FIRST_STAGE: &str = "first";
 

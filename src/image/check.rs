@@ -4,9 +4,12 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use super::signature::Trusted;
 use super::unpack::{self, Limits, Unpacked};
 use super::{ImageError, Summed, kernel, open, unpacked};
-use crate::formats::image::{FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, Manifest, Part, ROOT, Root, version};
+use crate::formats::image::{
+    FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, Manifest, Part, ROOT, Root, SIGNATURE, version,
+};
 use crate::sys::tree::Tree;
 
 /// The manifest of the image in this folder, and the version that it makes of it.
@@ -22,6 +25,23 @@ pub(crate) fn manifest(folder: &Path) -> Result<(Manifest, String), ImageError> 
         .map_err(ImageError::at(&path))?;
     let manifest = Manifest::read(&bytes).map_err(|why| ImageError::Wrong(format!("{}: {why}", path.display())))?;
     Ok((manifest, version(&bytes)))
+}
+
+/// Holds the signature of the image in this folder against keys.
+///
+/// # Errors
+/// It has none, or none of these keys signed it.
+pub(crate) fn signed(folder: &Path, trusted: &Trusted) -> Result<(), ImageError> {
+    let read = |name: &str, most: u64| {
+        let path = folder.join(name);
+        let mut bytes = Vec::new();
+        let mut file = open(&path)?.take(most + 1);
+        file.read_to_end(&mut bytes).map_err(ImageError::at(&path))?;
+        Ok::<_, ImageError>(bytes)
+    };
+    let (manifest, signature) = (read(MANIFEST, MAX_BYTES)?, read(SIGNATURE, MAX_SIGNATURE_BYTES)?);
+    let wrong = |why: String| ImageError::Wrong(format!("{}: {why}", folder.display()));
+    trusted.verify(&manifest, &signature).map_err(wrong)
 }
 
 /// Reads the whole image, and its root into a tree where one is given.
@@ -144,6 +164,7 @@ mod tests {
 
     fn made_with(root: &Path, output: &Path, recon: &Path) -> Result<make::Made, ImageError> {
         make::make(&Wishes {
+            trusted: None,
             root: root.to_owned(),
             output: output.to_owned(),
             kernel: None,

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::kernel;
 use super::pack::{self, Options};
+use super::signature::Trusted;
 use super::stage::table::Table;
 use super::stage::tree::Tree;
 use super::stage::{self, Stage};
 use super::{ImageError, Summed};
-use crate::formats::image::{FIRST_STAGE, INIT, KERNEL, MANIFEST, MAX_ENTRIES, Manifest, Part, ROOT, Root, version};
+use crate::formats::image::{
+    FIRST_STAGE, INIT, KERNEL, MANIFEST, MAX_ENTRIES, Manifest, Part, ROOT, Root, SIGNATURE, version,
+};
 
 /// Level of zstd: beyond it minutes are paid for percents.
 pub(crate) const LEVEL: i32 = 12;
@@ -27,6 +30,8 @@ pub(crate) struct Wishes {
     pub(crate) kernel: Option<String>,
     /// The program that a node starts with.
     pub(crate) recon: PathBuf,
+    /// Public keys of which one has to have signed what such a node starts, as text; none where no signature is asked for.
+    pub(crate) trusted: Option<String>,
     pub(crate) level: i32,
     /// The latest time of an entry, in seconds since 1970.
     pub(crate) newest: u64,
@@ -59,6 +64,9 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
     let content = read_file(&found.path)?;
     kernel::must_be(&content, &found.version)
         .map_err(|error| ImageError::Wrong(format!("{}: {error}", found.path.display())))?;
+    if let Some(keys) = &wishes.trusted {
+        Trusted::read(keys).map_err(ImageError::Wrong)?;
+    }
     let first = first_stage(wishes, &found.version)?;
     fs::create_dir_all(output).map_err(ImageError::at(output))?;
     let archive = Unfinished::begin(output, ROOT)?;
@@ -77,9 +85,11 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
     Manifest::read(&text).map_err(ImageError::Wrong)?;
     let mut described = Unfinished::begin(output, MANIFEST)?;
     described.write(&text)?;
-    // The manifest goes first and comes last: what has one is whole.
-    let old = output.join(MANIFEST);
-    absent_is_fine(fs::remove_file(&old)).map_err(ImageError::at(&old))?;
+    // The manifest goes first and comes last: what has one is whole. A signature of another one is none.
+    for name in [MANIFEST, SIGNATURE] {
+        let old = output.join(name);
+        absent_is_fine(fs::remove_file(&old)).map_err(ImageError::at(&old))?;
+    }
     folder.end()?;
     for part in [archive, kernel, described] {
         part.end()?;
@@ -101,7 +111,8 @@ fn first_stage(wishes: &Wishes, version: &str) -> Result<Stage, ImageError> {
             wishes.recon.display()
         )));
     }
-    let made = Table::of_nodes().and_then(|table| Stage::make(&Tree::new(&wishes.root), Some(version), &recon, &table));
+    let (tree, trusted) = (Tree::new(&wishes.root), wishes.trusted.as_deref());
+    let made = Table::of_nodes().and_then(|table| Stage::make(&tree, Some(version), &recon, &table, trusted));
     made.map_err(|error| ImageError::Wrong(format!("{}: {error:#}", wishes.root.display())))
 }
 
@@ -133,6 +144,17 @@ fn packed(wishes: &Wishes, part: &Unfinished) -> Result<Root, ImageError> {
         entries: packed.entries,
         unpacked_bytes: packed.bytes,
     })
+}
+
+/// Puts a file into the folder of an image, whole.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), ImageError> {
+    let mut file = Unfinished::begin(folder, name)?;
+    file.write(bytes)?;
+    file.end()?;
+    sync_folder(folder)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ImageError> {

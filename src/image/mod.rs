@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod kernel;
 pub(crate) mod make;
 pub(crate) mod pack;
+pub(crate) mod signature;
 pub mod stage;
 pub mod unpack;
 

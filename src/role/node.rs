@@ -18,7 +18,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::config::KernelLine;
-use crate::formats::image::{self, MANIFEST, MAX_BYTES, Manifest};
+use crate::config::load::small_file;
+use crate::formats::image::{
+    self, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, MAX_TRUSTED_BYTES, Manifest, SIGNATURE, TRUSTED,
+};
+use crate::image::signature::Trusted;
 use crate::model::console::console;
 use crate::model::identity::Evidence;
 use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout};
@@ -122,7 +126,22 @@ async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Man
             format!("{target} is not the one that this machine was started with: was its image replaced by hand?");
         return Err(Gone(why).into());
     }
+    if let Some(trusted) = trusted().context("the keys that have to have signed what is started")? {
+        let signature = asked(session, &path(pinned, SIGNATURE), ASKING, MAX_SIGNATURE_BYTES as usize).await?;
+        trusted
+            .verify(&bytes, &signature)
+            .map_err(|why| anyhow::anyhow!("{target}: {why}, and this node starts nothing else"))?;
+    }
     Manifest::read(&bytes).map_err(|why| anyhow::anyhow!("{target}: {why}"))
+}
+
+/// The keys in this first stage; none where no signature is asked for. What cannot be read is no reason to ask for none.
+fn trusted() -> anyhow::Result<Option<Trusted>> {
+    let Some(bytes) = small_file(&Path::new("/").join(TRUSTED), MAX_TRUSTED_BYTES)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes)?;
+    Trusted::read(&text).map(Some).map_err(anyhow::Error::msg)
 }
 
 /// An empty root, whatever was there.

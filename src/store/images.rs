@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::fs_ops::{Disk, Medium};
+use crate::formats::image::{MAX_SIGNATURE_BYTES, SIGNATURE};
 use crate::model::layout::{CURRENT, IMAGES, PART, PREVIOUS, WAS_UP};
 use crate::model::{ImageName, ImageVersion};
 use crate::sys::file::open_plain;
@@ -36,6 +37,8 @@ pub(crate) struct Brought<'a> {
     pub(crate) source: &'a Path,
     /// Its files below that folder.
     pub(crate) files: &'a [PathBuf],
+    /// The signature of its manifest, where it is signed; it may come later than the rest.
+    pub(crate) signature: Option<&'a PathBuf>,
     /// Reads an image whole; an error says what is wrong with it.
     pub(crate) check: &'a dyn Fn(&Path) -> Result<(), String>,
 }
@@ -185,6 +188,16 @@ fn add_alone(data: &Path, folder: &Path, brought: &Brought<'_>) -> Result<(), St
         remove_tree(&place).map_err(told(&place))?;
         fs::rename(&part, &place).map_err(told(&place))?;
         Disk.sync_folder(folder).map_err(told(folder))?;
+    }
+    if let Some(signature) = brought.signature {
+        let (part, path) = (place.join(format!("{SIGNATURE}{PART}")), place.join(SIGNATURE));
+        let copied = || {
+            let mut copy = File::create(&part)?;
+            io::copy(&mut open_plain(signature)?.take(MAX_SIGNATURE_BYTES), &mut copy)?;
+            copy.sync_all()?;
+            fs::rename(&part, &path)
+        };
+        copied().map_err(told(&path))?;
     }
     point(data, brought.name, brought.version)
 }
@@ -341,6 +354,7 @@ mod tests {
                 version: &version(digit),
                 source: source.path(),
                 files: &files,
+                signature: None,
                 check,
             },
         )

@@ -51,11 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         f"{name}: {about}" for name, about in sorted(demos.items())))
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")
     two = commands.add_parser("test", parents=[product], help="the scenarios")
+    for some in (one, two):
+        some.add_argument("--node-image", type=Path, metavar="FOLDER", help="an image of diskless nodes (target ramroot), for the scenarios about those")
     two.add_argument("--only", action="append", metavar="NAME", help="this scenario (again for more)")
     two.add_argument("--repeat", type=int, default=1, metavar="N", help="the whole run N times")
     two.add_argument("--busy", action="store_true", help="keep one core busy meanwhile; doubles the deadlines")
     two.add_argument("--long", action="store_true", help="the slow scenarios too")
-    two.add_argument("--node-image", type=Path, metavar="FOLDER", help="an image of diskless nodes (target ramroot), for the scenarios about those")
     two.add_argument("--list", action="store_true", help="name the scenarios and stop")
     three = commands.add_parser("measure", parents=[product], help="figures")
     three.add_argument("--rounds", type=int, default=1, metavar="N", help="each way N times")

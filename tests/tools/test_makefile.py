@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 import tomllib
 import unittest
 from pathlib import Path
@@ -39,6 +40,42 @@ class Makefile(unittest.TestCase):
         self.assertGreater(len(names), 5)
         functions = {name for path in (TOP / "src").rglob("*.rs") for name in re.findall(r"\bfn (\w+)\(", path.read_text())}
         self.assertEqual([name for name in names if name not in functions], [])
+
+
+class Install(unittest.TestCase):
+    def test_a_service_is_laid_out_and_keeps_what_a_person_wrote(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            root = Path(name)
+            program, iso = root / "recon", root / "x.iso"
+            program.write_text("#!/bin/sh\n")
+            iso.write_text("image\n")
+            given = [f"DESTDIR={root}/to", f"RELEASE={program}", f"ISO={iso}"]
+            make = ["make", "--no-print-directory", "-C", str(TOP), "install", *given]
+            refused = subprocess.run(make, capture_output=True, text=True, check=False)
+            self.assertNotEqual(refused.returncode, 0)
+            self.assertIn("builds both", refused.stderr)
+            self.assertFalse((root / "to").exists())
+            program.chmod(0o755)
+            subprocess.run(make, capture_output=True, check=True)
+            options = root / "to/etc/recon/master.env"
+            unit = (root / "to/etc/systemd/system/recon-master.service").read_text()
+            self.assertIn("ExecStart=/usr/local/bin/recon master --data /var/lib/recon $OPTIONS\n", unit)
+            self.assertIn("EnvironmentFile=/etc/recon/master.env\n", unit)
+            self.assertNotIn("@", unit + options.read_text())
+            self.assertEqual((root / "to/usr/local/bin/recon").stat().st_mode & 0o777, 0o755)
+            self.assertEqual((root / "to/var/lib/recon").stat().st_mode & 0o777, 0o700)
+            self.assertEqual((root / "to/var/lib/recon/recon.iso").read_text(), "image\n")
+            options.write_text("OPTIONS=--link eth1\n")
+            subprocess.run(make, capture_output=True, check=True)
+            self.assertEqual(options.read_text(), "OPTIONS=--link eth1\n")
+
+    def test_systemd_takes_the_unit(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            text = (TOP / "tools/install/recon-master.service").read_text()
+            unit = Path(name) / "recon-master.service"
+            unit.write_text(text.replace("@BINDIR@/recon", "/bin/true").replace("@SYSCONFDIR@", "/etc").replace("@DATADIR@", "/var/lib/recon"))
+            said = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False)
+            self.assertNotIn(str(unit), said.stderr + said.stdout)
 
 
 class Words(unittest.TestCase):

@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<()> {
     let reading = || arguments.patterns.display().to_string();
     let table = Table::read(&fs::read_to_string(&arguments.patterns).with_context(reading)?).with_context(reading)?;
     let recon = fs::read(&arguments.recon).with_context(|| arguments.recon.display().to_string())?;
-    let stage = Stage::make(&Tree::new(&arguments.root), None, &recon, &table)?;
+    let stage = Stage::make(&Tree::new(&arguments.root), None, &recon, &table, None)?;
     stage
         .write(&arguments.out)
         .with_context(|| arguments.out.display().to_string())?;

@@ -21,6 +21,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::formats::cpio::Archive;
 use crate::formats::first_stage::{BASE, PACK, PORTS, PortTable, TABLE};
+use crate::formats::image::TRUSTED;
 use crate::formats::modules::{Manifest, Parts};
 
 use pieces::{Contents, Group, each, zstd};
@@ -57,9 +58,17 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// `trusted`: the keys of which one has to have signed what is started then; none where no signature is asked for.
+    ///
     /// # Errors
     /// The tree has not this kernel, or without one said, not one alone; no driver of a network port, or something that cannot be read.
-    pub fn make(tree: &Tree, kernel: Option<&str>, recon: &[u8], table: &Table) -> anyhow::Result<Stage> {
+    pub fn make(
+        tree: &Tree,
+        kernel: Option<&str>,
+        recon: &[u8],
+        table: &Table,
+        trusted: Option<&str>,
+    ) -> anyhow::Result<Stage> {
         let mut modules = Modules::read(tree, kernel)?;
         let plan = plan::plan(&mut modules, table);
         ensure!(!plan.ports.is_empty(), "no driver of a network port in the tree");
@@ -79,7 +88,7 @@ impl Stage {
             .map_err(anyhow::Error::msg)
             .context("ports.tsv would not be read")?;
         Ok(Stage {
-            base: base(recon, &contents, &plan.base, &manifest)?,
+            base: base(recon, &contents, &plan.base, &manifest, trusted)?,
             ports: images.into_iter().collect::<anyhow::Result<_>>()?,
             any_port: contents.image(&plan.any_port)?,
             patterns,
@@ -191,7 +200,13 @@ fn pack_and_manifest(
 }
 
 /// The archive that every machine gets. Folders and links as programs of a distribution expect them.
-fn base(recon: &[u8], contents: &Contents, names: &Names, manifest: &str) -> anyhow::Result<Vec<u8>> {
+fn base(
+    recon: &[u8],
+    contents: &Contents,
+    names: &Names,
+    manifest: &str,
+    trusted: Option<&str>,
+) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in [
         "dev",
@@ -221,6 +236,9 @@ fn base(recon: &[u8], contents: &Contents, names: &Names, manifest: &str) -> any
         archive.file(path, 0o644, text.as_bytes())?;
     }
     archive.file(MANIFEST, 0o644, manifest.as_bytes())?;
+    if let Some(keys) = trusted {
+        archive.file(TRUSTED, 0o644, keys.as_bytes())?;
+    }
     contents.add(&mut archive, names)?;
     zstd(&archive.finish()?)
 }

@@ -149,7 +149,14 @@ pub(crate) fn fill(root: &Path, modules: &str) {
 
 fn made() -> Stage {
     let root = scratch();
-    Stage::make(&Tree::new(root.path()), None, b"recon", &Table::read(TABLE).unwrap()).unwrap()
+    Stage::make(
+        &Tree::new(root.path()),
+        None,
+        b"recon",
+        &Table::read(TABLE).unwrap(),
+        None,
+    )
+    .unwrap()
 }
 
 fn names(list: &str) -> Names {
@@ -185,7 +192,14 @@ fn what_several_rows_add_is_wanted_once() {
     let table = format!(
         "{TABLE}with\tdrivers/net/ni*\tdrivers/net/ph*\nwith\tdrivers/net/nic\tdrivers/net/nic\nwith\tdrivers/net/nic\tdrivers/net/mii\n"
     );
-    let stage = Stage::make(&Tree::new(root.path()), None, b"recon", &Table::read(&table).unwrap()).unwrap();
+    let stage = Stage::make(
+        &Tree::new(root.path()),
+        None,
+        b"recon",
+        &Table::read(&table).unwrap(),
+        None,
+    )
+    .unwrap();
     let manifest = Manifest::read(&stage.manifest).unwrap();
     assert_eq!(manifest.module("nic").unwrap().soft, ["phy", "mii"]);
     assert_eq!(stage.plan.ports["nic"], names("nic mii phy"));
@@ -252,7 +266,7 @@ fn a_node_starts_from_its_ports_alone() {
         groups: Vec::new(),
         ..Table::read(TABLE).unwrap()
     };
-    let stage = Stage::make(&Tree::new(root.path()), Some("5.14.21-default"), b"recon", &table).unwrap();
+    let stage = Stage::make(&Tree::new(root.path()), Some("5.14.21-default"), b"recon", &table, None).unwrap();
     let names: Vec<String> = stage.files().into_iter().map(|(name, _)| name).collect();
     assert_eq!(
         names,
@@ -262,7 +276,7 @@ fn a_node_starts_from_its_ports_alone() {
     let nic = manifest.module("nic").unwrap();
     assert!(manifest.packed(&nic.path).is_none() && manifest.group("shell").is_none());
     assert!(manifest.module("hba").is_none(), "its own system looks for that");
-    assert!(Stage::make(&Tree::new(root.path()), Some("6.1"), b"recon", &table).is_err());
+    assert!(Stage::make(&Tree::new(root.path()), Some("6.1"), b"recon", &table, None).is_err());
     let own = Table::of_nodes().unwrap();
     assert!(own.pack.is_empty() && own.groups.is_empty() && own.port.len() > 5);
 }
@@ -290,7 +304,7 @@ fn a_table_that_would_not_be_read_is_not_written() {
         fs::write(modules.join(name), text).unwrap();
     }
     let table = Table::read(TABLE).unwrap();
-    let said = Stage::make(&Tree::new(root.path()), None, b"recon", &table)
+    let said = Stage::make(&Tree::new(root.path()), None, b"recon", &table, None)
         .err()
         .unwrap();
     assert_eq!(

@@ -62,6 +62,7 @@ GROUPS: list[Group] = [
 
 # What `demo --scenario` runs as tests: name -> what it is about, the groups it runs.
 DEMO_GROUPS: dict[str, tuple[str, Sequence[str]]] = {
+    "ram-nodes": ("diskless nodes by MAC, one with too little memory, and one that falls into the failsafe system and back", ("nodes",)),
     "two-sticks": ("two sticks on one network", ("failover",)),
     "ipv6": ("a machine without IPv4", ("ipv6",)),
     "foreign-dhcp": ("a foreign DHCP server that is there, comes and goes", ("foreign-dhcp", "foreign-dhcp-comes")),

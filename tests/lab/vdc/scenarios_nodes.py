@@ -27,16 +27,18 @@ from .suite import Scenario, expect, expect_none
 _NODE = Kind("bios", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), memory_mib=1536, bmc=False)
 _KINDS = {
     "node-1": _NODE,
+    "node-2": _NODE._replace(firmware="uefi", nic="e1000e"),
     "small-node": _NODE._replace(memory_mib=384),
     "bad-node": _NODE,
 }
-_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2}
+_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2, "node-2": 0xA3}
 _HOST_NAME = "worker-1"
 _LOGIN = re.compile(rf"{_HOST_NAME} login:")
 _MOTD = "{{hostname}} runs {{image}} at {{site}}\n"
 # By name of a node.
 _RULES = {
     "node-1": f'image = "compute"\nhostname = "{_HOST_NAME}"\noverlays = ["base"]',
+    "node-2": 'image = "gpu"',
     "small-node": 'image = "compute"',
     "bad-node": 'image = "shaky"\noverlays = ["broken"]',
 }
@@ -72,9 +74,10 @@ class Farm(Environment):
             self.broken.parent.mkdir(parents=True)
             self.broken.write_text(_BROKEN)
             self._add_twice(image, data)
-        self.recon("image", "add", str(image), "--name", "compute", "--data", str(data))
+        for name in ("compute", "gpu") if "node-2" in self.nodes else ("compute",):
+            self.recon("image", "add", str(image), "--name", name, "--data", str(data))
         listed = self.recon("image", "list", "--data", str(data))
-        found = re.match(r"compute@([0-9a-f]{12})  nodes start it\n$", listed)
+        found = re.search(r"(?m)^compute@([0-9a-f]{12})  nodes start it$", listed)
         expect(found, f"`recon image list` says {listed!r}")
         assert found is not None
         self.version = found[1]
@@ -157,9 +160,15 @@ class Farm(Environment):
 
 
 def ram_node(farm: Farm) -> None:
-    node = farm.nodes["node-1"]
+    node, other = farm.nodes["node-1"], farm.nodes["node-2"]
     node.start()
+    other.start()
     farm.wait_up(node)
+    farm.wait_up(other)
+    message = farm.row(other)["message"]
+    expect(message == f"runs gpu@{farm.version}", f"the other one's row says {message!r}")
+    other.machine.kill()
+    expect_none(other.changes())
     message = farm.row(node)["message"]
     expect(message == f"runs compute@{farm.version}", f"its row says {message!r}")
     line = node.machine.console.wait_for(_LOGIN, time.monotonic() + farm.lab.seconds(60))
@@ -226,8 +235,8 @@ def ram_small(farm: Farm) -> None:
 
 
 SCENARIOS: list[Scenario[Farm]] = [
-    Scenario("ram-node", "a diskless node: its root in memory, up by its own word, itself to who comes in by ssh, disks untouched", ram_node,
-             ["node-1"], long=True),
+    Scenario("ram-node", "two diskless nodes with an image each: roots in memory, up by their own word, itself to who comes in by ssh, disks untouched",
+             ram_node, ["node-1", "node-2"], long=True),
     Scenario("ram-fail", "an image that does not come up: the version before, the failsafe system with a shell, and back by a person's word",
              ram_fail, ["bad-node"], long=True),
     Scenario("ram-small", "a node with too little memory says how much is missing, before the download", ram_small, ["small-node"], long=True),
