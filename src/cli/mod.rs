@@ -57,6 +57,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
                 poweroff: args.poweroff,
                 token: None,
                 cable_wait: Duration::from_secs(args.cable_wait),
+                workload: true,
                 key: None,
             };
             in_runtime(peer::run(config))

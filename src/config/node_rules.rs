@@ -125,6 +125,7 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
         }
         if let Some(name) = rule.hostname.take_if(|name| !names.insert(name.as_str().to_owned())) {
             fault(format!("{name} is another machine's hostname already"));
+            rule.no_image = true;
         }
         // Each address for one port, each port with one address.
         let refused = match (rule.mac, rule.address) {

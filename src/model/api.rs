@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::clash::Clash;
 use super::identity::Evidence;
 use super::words::words;
-use super::{Arch, MacAddr, NodeId, PostAction, PowerOff, Stage};
+use super::{Arch, ImageWord, MacAddr, NodeId, PostAction, PowerOff, Stage};
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -253,6 +253,9 @@ pub struct StageReport {
     pub message: Option<String>,
     #[serde(default)]
     pub failure: Option<String>,
+    /// Of a node whose system is up: what it runs, with its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageWord>,
 }
 
 /// Answer to `PUT /api/v1/nodes/<id>/upload`, sent only after the bytes are durable where `durable` says so.

@@ -10,6 +10,7 @@ use crate::model::console::console;
 use crate::model::{MacAddr, PostAction};
 use crate::role::first_stage::{self, Programs};
 use crate::role::node;
+use crate::role::peer::session::Session;
 use crate::sys::{console, power, shell};
 
 /// Between two questions.
@@ -30,8 +31,18 @@ pub(crate) fn say(line: &KernelLine) {
 /// machine.
 pub(crate) async fn stay(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> anyhow::Result<()> {
     let session = node::session(line, master, mac)?;
-    first_stage::fetch(Programs::Shell).await;
-    keep_shells();
+    let shells = async {
+        while !first_stage::fetch(Programs::Shell).await {
+            tokio::time::sleep(ASKING).await;
+        }
+        keep_shells();
+        Ok(())
+    };
+    tokio::try_join!(shells, ask_on(&session)).map(drop)
+}
+
+/// Asks whether this machine still should be here, and lets it start again where not.
+async fn ask_on(session: &Session) -> anyhow::Result<()> {
     loop {
         tokio::time::sleep(ASKING).await;
         // A master that is away changes nothing.

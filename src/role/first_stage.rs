@@ -184,14 +184,15 @@ pub(crate) async fn prepare(line: &KernelLine, master: SocketAddr) -> anyhow::Re
 }
 
 /// Fetches programs that are not here yet. Nothing where this system is no first stage; what cannot be had, or not in
-/// time, is said.
-pub(crate) async fn fetch(programs: Programs) {
-    let Some(pack) = PACK.get() else { return };
+/// time, is said. True where they are here, or another system has its own.
+pub(crate) async fn fetch(programs: Programs) -> bool {
+    let Some(pack) = PACK.get() else { return true };
     let pack = pack.clone();
     let done = tokio::task::spawn_blocking(move || pack.group(programs.group(), PROGRAMS_LIMIT)).await;
-    if let Ok(Err(error)) = done {
+    if let Ok(Err(error)) = &done {
         console!("{} could not be fetched from the master: {error}", programs.group());
     }
+    matches!(done, Ok(Ok(_)))
 }
 
 /// A workload may speak to itself.

@@ -39,6 +39,8 @@ const ROOT: &str = "/sysroot";
 pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Failures of which one may be an accident; a master that is away is waited for, and is none.
+const TRIES: u32 = 3;
 /// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -52,12 +54,15 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
     let session = session(line, master, mac)?;
     console!("node {}: starts {}@{}", session.id, pinned.name, pinned.version);
     session.report(Stage::Agent, None, None).await;
+    let mut tries = 0;
     loop {
+        tries += 1;
         match start(&session, mac, pinned).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                let is_gone = error.is::<Gone>();
-                let then = if is_gone {
+                // Its master hears by its boot program that it is back, and what it starts then may be something else.
+                let is_vain = error.is::<Gone>() || tries >= TRIES;
+                let then = if is_vain {
                     "this machine starts again"
                 } else {
                     "trying again"
@@ -65,7 +70,7 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
                 console!("{error:#}; {then} in {} s", AGAIN.as_secs());
                 session.report(Stage::Agent, None, Some(format!("{error:#}"))).await;
                 tokio::time::sleep(AGAIN).await;
-                if is_gone {
+                if is_vain {
                     power::restart().context("starting this machine again")?;
                 }
             }
@@ -181,13 +186,13 @@ pub(crate) fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> an
         Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty())
     };
     let links = netif::wired_links(Path::new("/sys")).unwrap_or_default();
-    let macs: Vec<MacAddr> = links
-        .iter()
-        .map(|link| link.mac)
-        .filter(|mac| !mac.is_unusable())
-        .collect();
+    // The one that it booted from goes first: by that the master knows what it is to do.
+    let own = line.boot_mac.unwrap_or(mac);
+    let others = links.iter().map(|link| link.mac);
+    let others = others.filter(|mac| !mac.is_unusable() && *mac != own);
+    let macs: Vec<MacAddr> = std::iter::once(own).chain(others).collect();
     let uuid = text(UUID);
-    let id = NodeId::from_facts(uuid.as_deref(), Some(line.boot_mac.unwrap_or(mac)));
+    let id = NodeId::from_facts(uuid.as_deref(), Some(own));
     Ok(Session {
         master,
         token: line.token.clone(),

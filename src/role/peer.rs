@@ -42,6 +42,8 @@ pub struct Config {
     pub token: Option<String>,
     /// How long to listen for the switches before the last upload.
     pub cable_wait: Duration,
+    /// The site's workload runs beside the inventory.
+    pub workload: bool,
     /// The site's key, on a machine with a stick of its own: only a workload that the master proves to be the site's own is run beside it.
     /// A machine without a stick has none, and trusts the network that it booted from.
     pub key: Option<SiteKey>,
@@ -118,7 +120,10 @@ async fn report(
         let waits = waits(&first, config.cable_wait);
         console!("stored what is quick; {waits}");
     }
-    let results = workload::run(&session, config.key.as_ref()).await;
+    let results = match config.workload {
+        true => workload::run(&session, config.key.as_ref()).await,
+        false => None,
+    };
     if let (Some(_), Some((mac, held))) = (&results, port) {
         put_back(mac, held, config.master.is_ipv6()).await;
     }

@@ -125,6 +125,7 @@ async fn of_master(
 async fn of_failsafe(line: &KernelLine, master: SocketAddr, port: (MacAddr, PortAddress)) -> anyhow::Result<()> {
     let config = peer::Config {
         poweroff: Some(PowerOff::Never),
+        workload: false,
         ..ready_peer(line, master, port)
     };
     let peer = async {
@@ -163,6 +164,7 @@ fn booted_peer(line: &KernelLine, master: SocketAddr) -> peer::Config {
         poweroff: line.end(),
         token: line.token.clone(),
         cable_wait: line.cable_wait.unwrap_or(probe::CABLE_WAIT),
+        workload: true,
         key: None,
     }
 }

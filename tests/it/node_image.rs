@@ -136,8 +136,8 @@ async fn a_node_that_does_not_come_up_ends_in_failsafe_and_comes_back() {
     assert_eq!(post(address, "/api/v1/nodes/mac-525400000001/retry", "").await, 200);
     assert!(policy().await.contains("\"image\""));
     start(address, Some(&new)).await;
-    let up = r#"{"stage": "up", "macs": ["52:54:00:00:00:01"], "message": "runs", "failure": null}"#;
-    assert_eq!(post(address, "/api/v1/nodes/mac-525400000001/stage", up).await, 200);
+    let up = format!(r#"{{"stage": "up", "macs": ["52:54:00:00:00:01"], "image": "compute@{new}"}}"#);
+    assert_eq!(post(address, "/api/v1/nodes/mac-525400000001/stage", &up).await, 200);
     let mark = data.path().join(format!("images/compute/{new}.up"));
     assert!(mark.is_file());
     // It came up once, so the version before is no better.

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::system;
-use crate::model::Stage;
+use crate::model::ImageWord;
 use crate::model::api::HEARTBEAT_SECONDS;
 use crate::model::identity::Evidence;
 use crate::role::peer::session::Session;
@@ -30,9 +30,12 @@ pub(crate) async fn run(stop: CancellationToken) -> anyhow::Result<()> {
         },
         macs: node.macs,
     };
-    let words = format!("runs {}@{}", node.image, node.version);
+    let image = ImageWord {
+        name: node.image,
+        version: Some(node.version),
+    };
     loop {
-        let heard = session.is_heard(Stage::Up, Some(words.clone()), None).await;
+        let heard = session.is_up(&image).await;
         let pause = if heard { HEARTBEAT } else { AGAIN };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),

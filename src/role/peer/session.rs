@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 
 use crate::model::api::{Policy, StageReport};
 use crate::model::identity::Evidence;
-use crate::model::{MacAddr, NodeId, Stage};
+use crate::model::{ImageWord, MacAddr, NodeId, Stage};
 use crate::service::http::client::{self, Answer, Bounds, ClientError};
 use crate::sys::clock;
 
@@ -62,13 +62,32 @@ impl Session {
 
     /// The same; true where the master heard it.
     pub(crate) async fn is_heard(&self, stage: Stage, message: Option<String>, failure: Option<String>) -> bool {
-        let report = StageReport {
+        self.tell(StageReport {
             stage,
             macs: self.macs.clone(),
             evidence: Some(self.evidence.clone()),
             message,
             failure,
-        };
+            image: None,
+        })
+        .await
+    }
+
+    /// Tells the master that this node's own system is up, and which that is; true where it heard it.
+    pub(crate) async fn is_up(&self, image: &ImageWord) -> bool {
+        self.tell(StageReport {
+            stage: Stage::Up,
+            macs: self.macs.clone(),
+            evidence: Some(self.evidence.clone()),
+            message: Some(format!("runs {image}")),
+            failure: None,
+            image: Some(image.clone()),
+        })
+        .await
+    }
+
+    async fn tell(&self, report: StageReport) -> bool {
+        let stage = report.stage;
         let Ok(body) = serde_json::to_vec(&report) else {
             return false;
         };

@@ -20,6 +20,8 @@ pub(crate) struct Attempts {
     trying: Option<Version>,
     /// Failed starts in a row, by version.
     failed: Vec<(Version, u32)>,
+    /// What was up here last.
+    last_up: Option<Version>,
 }
 
 /// What there is to choose from.
@@ -62,16 +64,23 @@ impl Attempts {
         }
     }
 
-    /// Its system said that it is up. Returns the version, where this master gave it.
-    pub(crate) fn came_up(&mut self) -> Option<Version> {
-        let version = self.trying.clone()?;
-        self.failed.retain(|(known, _)| *known != version);
-        Some(version)
+    /// Its system said that it is up, and which it is. True where that is what it was given; a master that was started since does not
+    /// know what it gave.
+    pub(crate) fn came_up(&mut self, version: &Version) -> bool {
+        if self.trying.get_or_insert_with(|| version.clone()) != version {
+            return false;
+        }
+        self.failed.retain(|(known, _)| known != version);
+        self.last_up = Some(version.clone());
+        true
     }
 
-    /// What was known of the same machine by its ports.
-    pub(crate) fn join(&mut self, old: Attempts) {
-        self.trying = old.trying.or(self.trying.take());
+    /// What was known of the same machine by its ports. `is_later`: it was given something after this one.
+    pub(crate) fn join(&mut self, old: Attempts, is_later: bool) {
+        if is_later {
+            self.trying = old.trying;
+        }
+        self.last_up = self.last_up.take().or(old.last_up);
         let has_room = self.failed.len() + old.failed.len() <= MAX_VERSIONS;
         for (version, count) in old.failed {
             match self.failed.iter_mut().find(|(known, _)| *known == version) {
@@ -93,6 +102,10 @@ impl Attempts {
         known.map_or(0, |(_, count)| *count)
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// What it was last given, for a list.
     pub(crate) fn trying(&self) -> Option<&Version> {
         self.trying.as_ref()
@@ -103,9 +116,13 @@ impl Attempts {
         if !is_given_up(&choices.wanted) {
             return Decision::Wanted;
         }
-        let previous = choices.previous.clone().filter(|_| !choices.was_up);
-        let previous = previous.map(|version| (choices.wanted.0.clone(), version));
-        match previous.filter(|previous| *previous != choices.wanted && !is_given_up(previous)) {
+        let previous = choices
+            .previous
+            .clone()
+            .map(|version| (choices.wanted.0.clone(), version));
+        // What runs well here is no worse for it that the other one came up elsewhere.
+        let is_meant = |previous: &Version| !choices.was_up || self.last_up.as_ref() == Some(previous);
+        match previous.filter(|previous| *previous != choices.wanted && is_meant(previous) && !is_given_up(previous)) {
             Some(_) => Decision::Previous,
             None => Decision::Failsafe,
         }
@@ -188,11 +205,43 @@ mod tests {
         let mut attempts = Attempts::default();
         given(&mut attempts, &bad, 3);
         attempts.will_start(Some(version(1)));
-        assert_eq!(attempts.came_up(), Some(version(1)));
+        // A word of the one that ran before.
+        assert!(!attempts.came_up(&version(2)));
+        assert!(attempts.came_up(&version(1)));
         assert_eq!(
             (attempts.count(&version(2)), attempts.decide(&bad)),
             (3, Decision::Previous)
         );
+        // Another machine comes up with it.
+        assert_eq!(attempts.decide(&choices(2, Some(1), true)), Decision::Previous);
+        given(&mut attempts, &choices(2, Some(1), true), 3);
+        assert_eq!(attempts.decide(&choices(2, Some(1), true)), Decision::Failsafe);
+    }
+
+    #[test]
+    fn a_master_that_was_started_since_learns_what_runs() {
+        let mut attempts = Attempts::default();
+        assert!(attempts.came_up(&version(1)));
+        assert_eq!(attempts.trying(), Some(&version(1)));
+    }
+
+    #[test]
+    fn of_two_rows_the_one_that_was_given_something_last_counts() {
+        let of = |digit: u8, failures: u32| {
+            let mut attempts = Attempts::default();
+            for _ in 0..failures {
+                attempts.will_start(Some(version(digit)));
+                attempts.failed();
+            }
+            attempts.will_start(Some(version(digit)));
+            attempts
+        };
+        for (is_later, trying) in [(true, 2), (false, 1)] {
+            let mut one = of(1, 2);
+            one.join(of(2, 3), is_later);
+            assert_eq!(one.trying(), Some(&version(trying)));
+            assert_eq!((one.count(&version(1)), one.count(&version(2))), (2, 3));
+        }
     }
 
     proptest! {
@@ -205,12 +254,12 @@ mod tests {
             for (digit, is_up) in before {
                 attempts.will_start(Some(version(digit)));
                 match is_up {
-                    true => drop(attempts.came_up()),
+                    true => drop(attempts.came_up(&version(digit))),
                     false => attempts.failed(),
                 }
             }
             attempts.will_start(Some(version(last)));
-            attempts.came_up();
+            attempts.came_up(&version(last));
             prop_assert_eq!(attempts.decide(&choices(last, Some(previous), was_up)), Decision::Wanted);
             prop_assert!(attempts.failed.len() <= MAX_VERSIONS);
         }

@@ -70,9 +70,9 @@ pub fn boot(boot: &Boot) -> String {
          {anew}\
          goto retry\n",
         // Another version of its image may count by now.
-        anew = match boot.image() {
-            Some(_) => format!("chain --replace {} ||\n", full_script_url(boot.master, boot.mac)),
-            None => String::new(),
+        anew = match boot.image().is_some() || boot.policy.post_action == PostAction::Failsafe {
+            true => format!("chain --replace {} ||\n", full_script_url(boot.master, boot.mac)),
+            false => String::new(),
         },
         pause = match boot.pause_seconds {
             0 => String::new(),

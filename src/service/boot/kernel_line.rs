@@ -61,7 +61,10 @@ fn line(boot: &Boot, address: &str) -> String {
         PostAction::Inventory => address.to_owned(),
         PostAction::Failsafe => {
             let why = boot.why.as_deref().unwrap_or_default();
-            let why: String = why.chars().take(MAX_WHY_CHARS).collect();
+            let why: String = match why.char_indices().nth(MAX_WHY_CHARS) {
+                None => why.to_owned(),
+                Some(_) => why.chars().take(MAX_WHY_CHARS - 1).chain(['…']).collect(),
+            };
             format!("{address} recon.why={}", utf8_percent_encode(&why, NON_ALPHANUMERIC))
         }
         // By its sum, so that what it starts is what was meant, whatever becomes of the folder.

@@ -7,7 +7,7 @@
 //!
 //! What a machine lacks in the first stage, a driver above all, the initrd has, and takes more memory for it: [`Starts::starts_with`].
 
-use super::attempts::{Attempts, Version};
+use super::attempts::Attempts;
 use super::request::StartsWith;
 use crate::model::RunTime;
 
@@ -48,8 +48,9 @@ pub(crate) struct Starts {
 
 impl Starts {
     /// The boot program asks for a script. True where that makes a loop, the first time.
-    pub(crate) fn script(&mut self, now: RunTime) -> bool {
-        if self.kernel && self.initrd {
+    /// `is_its`: it is certain that it is this machine that asks, so an image that it was given is one that did not come up.
+    pub(crate) fn script(&mut self, is_its: bool, now: RunTime) -> bool {
+        if self.kernel && self.initrd && is_its {
             self.attempts.failed();
         }
         if self.at.is_some_and(|at| now - at > FORGOTTEN) {
@@ -110,10 +111,23 @@ impl Starts {
         };
     }
 
-    /// Its own system says that it is up. Returns what that runs, where this master gave it.
-    pub(crate) fn came_up(&mut self) -> Option<Version> {
-        self.done();
-        self.attempts.came_up()
+    /// What was known of the same machine by its ports. True where that asked for a script after this one.
+    pub(crate) fn join(&mut self, mut old: Starts) -> bool {
+        let is_later = match (old.at, self.at) {
+            (Some(old), Some(own)) => old > own,
+            (old, None) => old.is_some(),
+            (None, Some(_)) => false,
+        };
+        self.attempts.join(std::mem::take(&mut old.attempts), is_later);
+        self.memory_mib = self.memory_mib.or(old.memory_mib);
+        if is_later {
+            (self.kernel, self.initrd, self.again, self.agent) = (old.kernel, old.initrd, old.again, old.agent);
+            (self.last_file, self.at) = (old.last_file, old.at);
+        }
+        if old.in_vain > self.in_vain {
+            (self.in_vain, self.with_agent, self.turns) = (old.in_vain, old.with_agent, old.turns);
+        }
+        is_later
     }
 
     /// Tries in vain so far.
@@ -149,6 +163,21 @@ impl Starts {
     /// What a person is told of a loop. `needed_mib`: what the system needs at least.
     pub(crate) fn cause(&self, needed_mib: Option<u64>) -> String {
         let count = self.in_vain;
+        if self.attempts.has_failed() {
+            return format!(
+                "it loops: {count} times it started an image and did not say that it is up. Look at its console"
+            );
+        }
+        if self.attempts.has_failed() {
+            return format!(
+                "it loops: {count} times it started an image and did not say that it is up. Look at its console"
+            );
+        }
+        if self.attempts.has_failed() {
+            return format!(
+                "it loops: {count} times it started an image and did not say that it is up. Look at its console"
+            );
+        }
         if self.with_agent {
             return format!(
                 "it loops: {count} times its system started and went away before its inventory was here. Look at its console"
@@ -181,7 +210,7 @@ mod tests {
 
     /// One try: script, kernel, initrd, and perhaps a word of the agent.
     fn try_once(starts: &mut Starts, agent: bool, now: RunTime) -> bool {
-        let first = starts.script(now);
+        let first = starts.script(true, now);
         starts.kernel_sent();
         starts.initrd_sent(None);
         if agent {
@@ -227,9 +256,9 @@ mod tests {
                 };
                 let mut got = Vec::new();
                 for turn in 0..LOOPS + 4 {
-                    starts.script(second(f64::from(turn)));
+                    starts.script(true, second(f64::from(turn)));
                     if is_asked_twice {
-                        starts.script(second(f64::from(turn)));
+                        starts.script(true, second(f64::from(turn)));
                     }
                     got.push(starts.starts_with(needed));
                     starts.kernel_sent();
@@ -253,13 +282,13 @@ mod tests {
     fn what_did_not_come_whole_was_no_try() {
         let mut starts = Starts::default();
         for turn in 0..10 {
-            assert!(!starts.script(second(f64::from(turn))));
+            assert!(!starts.script(true, second(f64::from(turn))));
             starts.kernel_sent();
         }
         assert_eq!(starts.in_vain(), 0);
         for turn in 10..20 {
             assert!(
-                !starts.script(second(f64::from(turn))),
+                !starts.script(true, second(f64::from(turn))),
                 "a script that is asked for again"
             );
         }
@@ -280,14 +309,14 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            starts.script(second(turn as f64));
+            starts.script(true, second(turn as f64));
             starts.last_file = Some("port/e1000.img".to_owned());
             starts.kernel_sent();
             for file in sent {
                 starts.initrd_sent(Some(file));
             }
             let mut next = starts.clone();
-            next.script(second(turn as f64 + 0.5));
+            next.script(true, second(turn as f64 + 0.5));
             assert_eq!(next.in_vain(), in_vain, "{sent:?}");
         }
     }
@@ -296,7 +325,7 @@ mod tests {
     fn a_boot_program_that_does_not_start_what_it_has_gets_it_three_times_a_script() {
         let mut starts = Starts::default();
         for _ in 0..2 {
-            assert!(!starts.script(second(0.0)));
+            assert!(!starts.script(true, second(0.0)));
             for turn in 0..LOOPS {
                 assert_eq!(starts.stuck(), None, "{turn}");
                 starts.kernel_sent();
@@ -305,7 +334,7 @@ mod tests {
             assert!(starts.stuck().unwrap().contains("3 times"));
         }
         // A kernel that is fetched over and over without its initrd did not come whole.
-        starts.script(second(0.0));
+        starts.script(true, second(0.0));
         for _ in 0..10 {
             starts.kernel_sent();
             assert_eq!(starts.stuck(), None);
@@ -320,7 +349,7 @@ mod tests {
         }
         try_once(&mut starts, true, second(3.0));
         assert!(starts.loops(), "of the three before");
-        assert!(!starts.script(second(4.0)));
+        assert!(!starts.script(true, second(4.0)));
         assert_eq!(starts.in_vain(), 1, "the agent was heard");
         let mut starts = Starts::default();
         for turn in 0..3 {

@@ -184,10 +184,18 @@ async fn settings(site: &Arc<Site>, client: IpAddr, what: Decision) -> Response<
 async fn policy_of(site: &Arc<Site>, client: IpAddr, who: &Who) -> crate::model::api::Policy {
     let settings = site.settings.now();
     let mut policy = settings.policy(who.mac.as_slice(), who.uuid.as_deref());
-    // One that is in failsafe asks whether it still should be.
-    site.node_table().spoke(client, clock::run_time());
     let found = node_images::found(site, &settings, who).await;
-    if let Plan::Failsafe(_) = node_images::plan(site, &settings, client, found).await {
+    // One that is in failsafe asks whether it still should be, and where its image cannot be read at the moment, it should.
+    let is_there = site.node_table().is_in_failsafe(who.mac, client);
+    if is_there && own_files::is_believed(site, &settings, client, who.mac.as_slice()).await {
+        site.node_table().spoke(client, clock::run_time());
+    }
+    let is_failsafe = match node_images::plan(site, &settings, (who.mac, client), found).await {
+        Plan::Failsafe(_) => true,
+        Plan::Missing(..) => is_there,
+        Plan::Image(_) | Plan::NoNode => false,
+    };
+    if is_failsafe {
         policy.post_action = PostAction::Failsafe;
         policy.poweroff = PowerOff::Never;
     }

@@ -22,6 +22,7 @@ use crate::sys::clock;
 
 use super::files::{self, Asked};
 use super::node_images::{self, Plan};
+use super::own_files;
 use super::response::{Body, line, set_static, whole};
 use super::route::Who;
 use super::sendfile::WentOut;
@@ -67,7 +68,7 @@ pub(super) async fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who)
     if who.said_mac && (who.said_bus || !wants_bus) {
         return script(asked, master, who, Reader::Ipxe).await;
     }
-    asks_script(asked, who, None);
+    asks_script(asked, who, None).await;
     boot_script(ipxe::entry(master, who.mac))
 }
 
@@ -77,23 +78,40 @@ pub(super) async fn script(asked: Asked<'_>, master: SocketAddr, who: &Who, read
     let settings = site.settings.now();
     let found = node_images::found(site, &settings, who).await;
     let wanted = found.as_ref().and_then(|found| Some(&found.as_ref().ok()?.wanted));
-    asks_script(asked, who, wanted.map(Arc::as_ref));
+    // A menu is for a person, who may choose, and has no image.
+    let is_menu = reader == Reader::Menu;
+    asks_script(asked, who, wanted.map(Arc::as_ref).filter(|_| !is_menu)).await;
     let mut boot = boot_of(site, &settings, master, client, who);
-    match node_images::plan(site, &settings, client, found).await {
-        Plan::NoNode => {}
+    if is_menu {
+        if !asked.head {
+            site.node_table().chooses(client);
+        }
+        return boot_script(reader.text(&boot));
+    }
+    match node_images::plan(site, &settings, (who.mac, client), found).await {
+        Plan::NoNode if boot.policy.post_action == PostAction::Failsafe => {
+            start_failsafe(asked, &mut boot, "recon.toml wants this machine here".to_owned());
+        }
+        Plan::NoNode => forget_image(asked),
         Plan::Missing(word, why) => {
             let reason = format!("the image {word} is not here, or not whole");
             if let Some(text) = reader.without_image(master, who, &reason) {
+                forget_image(asked);
                 tell_refused(asked, &why);
                 return boot_script(text);
             }
         }
         Plan::Image(image) => start_image(asked, &mut boot, &image),
-        // A menu is for a person, who may choose.
-        Plan::Failsafe(_) if reader == Reader::Menu => {}
         Plan::Failsafe(why) => start_failsafe(asked, &mut boot, why),
     }
     boot_script(reader.text(&boot))
+}
+
+/// What it starts is no image, and not the failsafe system.
+fn forget_image(asked: Asked<'_>) {
+    if !asked.head {
+        asked.site.node_table().will_start_other(asked.client);
+    }
 }
 
 /// Has a script start an image.
@@ -236,10 +254,12 @@ pub(super) fn boot_script(text: String) -> Response<Body> {
 }
 
 /// Notes that a boot program asks for its script, and tells the person at the master of a machine that loops.
-fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) {
+async fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) {
     if asked.head {
         return;
     }
+    let settings = asked.site.settings.now();
+    let is_its = own_files::is_believed(asked.site, &settings, asked.client, who.mac.as_slice()).await;
     let (site, client) = (asked.site, asked.client);
     let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
     let stage = first_stage_of(site, client, policy.post_action);
@@ -257,6 +277,7 @@ fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) {
             .or(site.boot.first_stage.as_ref())
             .and_then(|stage| stage.initrds(bus).pop()),
         mac: who.mac,
+        is_its,
         arch: who.arch.clone(),
         serial: who.serial.clone(),
         trouble: who.arch.as_deref().and_then(ipxe::no_kernel_for),

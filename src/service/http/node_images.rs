@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Settings;
-use crate::model::{ImageVersion, ImageWord};
+use crate::model::{ImageVersion, ImageWord, MacAddr};
 use crate::service::boot::attempts::{Choices, Decision};
 use crate::service::images::Image;
 use crate::service::workers::blocking;
@@ -58,7 +58,7 @@ pub(super) async fn found(
 pub(super) async fn plan(
     site: &Arc<Site>,
     settings: &Settings,
-    client: IpAddr,
+    (mac, client): (Option<MacAddr>, IpAddr),
     found: Option<Result<Found, (ImageWord, String)>>,
 ) -> Plan {
     let found = match found {
@@ -76,8 +76,8 @@ pub(super) async fn plan(
     let (decision, failed) = {
         let table = site.node_table();
         (
-            table.decide(client, &choices),
-            table.failed_starts(client, &choices.wanted),
+            table.decide(mac, client, &choices),
+            table.failed_starts(mac, client, &choices.wanted),
         )
     };
     let (name, version) = &choices.wanted;
@@ -86,10 +86,13 @@ pub(super) async fn plan(
         failed => format!("{failed} times"),
     };
     let mut why = format!("{name}@{version} was started {times} and did not come up");
-    if decision == Decision::Wanted || !has_failsafe(site) {
+    if decision == Decision::Wanted {
         return Plan::Image(found.wanted);
     }
-    if let Some(previous) = found.previous.filter(|previous| !found.was_up && previous != version) {
+    if let Some(previous) = found
+        .previous
+        .filter(|previous| previous != version && (!found.was_up || decision == Decision::Previous))
+    {
         let (from, word) = (
             Arc::clone(site),
             ImageWord {
@@ -103,6 +106,10 @@ pub(super) async fn plan(
             Ok(_) => why += &format!(", nor did the one before, {name}@{previous}"),
             Err(error) => why += &format!("; the one before: {error}"),
         }
+    }
+    // Without one it is tried on and on, with longer pauses.
+    if !has_failsafe(site) {
+        return Plan::Image(found.wanted);
     }
     Plan::Failsafe(why)
 }

@@ -20,6 +20,7 @@ use crate::service::workers::blocking;
 use crate::store::nodes::Stored;
 use crate::sys::clock;
 
+use super::own_files::is_believed;
 use super::refusal::Refusal;
 use super::response::{Body, json, line, set_static};
 use super::site::Site;
@@ -100,7 +101,12 @@ pub(super) async fn stage(
     }
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
-    let up = site.node_table().report(&id, client, &report, clock::run_time());
+    // Asked of the kernel only where something comes of it.
+    let is_up = report.stage == Stage::Up;
+    let is_its = is_up && is_believed(site, &site.settings.now(), client, &report.macs).await;
+    let up = site
+        .node_table()
+        .report(&id, client, &report, is_its, clock::run_time());
     if let Some((name, version)) = up {
         let from = Arc::clone(site);
         let marked = blocking(move || from.images.mark_up(&name, &version)).await;

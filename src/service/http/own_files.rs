@@ -28,6 +28,8 @@ use super::site::Site;
 /// A file of keys that is longer is none.
 const MAX_KEYS_BYTES: u64 = 1 << 20;
 const PIECE_BYTES: usize = 256 << 10;
+/// Ports of a machine that are held against its address.
+const MAX_PORTS: usize = 8;
 
 pub(super) async fn answer(asked: Asked<'_>, who: &Who) -> Response<Body> {
     let (site, client) = (asked.site, asked.client);
@@ -88,6 +90,20 @@ fn in_pieces(bytes: Bytes, place: Place) -> Response<Body> {
     set_static(&mut response, header::CACHE_CONTROL, "no-store");
     response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     response
+}
+
+/// Whether it is certain enough who asks for what changes something of a machine: by its address and one of these ports. A person at the
+/// master may do as if.
+pub(super) async fn is_believed(site: &Site, settings: &Settings, client: IpAddr, macs: &[MacAddr]) -> bool {
+    if client.is_loopback() {
+        return true;
+    }
+    for mac in macs.iter().take(MAX_PORTS) {
+        if is_port(site, settings, client, *mac).await.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether an address is that of this port: as the kernel knows its own links, or, in a network behind a router, as it was leased there.

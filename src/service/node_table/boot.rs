@@ -19,6 +19,8 @@ pub struct LoaderReport {
     pub mac: Option<MacAddr>,
     pub arch: Option<String>,
     pub serial: Option<String>,
+    /// Its address is that of this port, and no stranger's: what was given to it before did not come up.
+    pub is_its: bool,
     /// Why the script that it gets will not boot it.
     pub trouble: Option<String>,
     /// Memory in MiB that what it is to boot needs, where that is known.
@@ -147,7 +149,7 @@ impl NodeTable {
         node.reach(Stage::Loader, now);
         node.booted = true;
         node.fallback.started();
-        let first = node.starts.script(now);
+        let first = node.starts.script(said.is_its, now);
         node.starts.last_file = said.last_file.clone();
         let short = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(MAX_NAME_CHARS).collect());
         node.boot_arch = short(&said.arch).or(node.boot_arch.take());

@@ -3,22 +3,33 @@
 use std::net::IpAddr;
 
 use super::leads::NodeTable;
+use super::row::Row;
 use crate::model::{MacAddr, NodeId, RunTime};
 use crate::service::boot::attempts::{Choices, Decision, Version};
 
 impl NodeTable {
-    /// What the machine at this address is to start.
-    pub(crate) fn decide(&self, address: IpAddr, choices: &Choices) -> Decision {
-        let index = self.by_address.get(&address);
-        index.map_or(Decision::Wanted, |index| {
-            self.rows[*index].starts.attempts.decide(choices)
-        })
+    /// The row of a port, or where that is not known, of an address.
+    fn row_by(&self, mac: Option<MacAddr>, address: IpAddr) -> Option<&Row> {
+        let by_mac = mac.and_then(|mac| self.by_mac.get(&mac));
+        let index = by_mac.or_else(|| self.by_address.get(&address))?;
+        self.rows.get(*index)
+    }
+
+    /// What a machine is to start.
+    pub(crate) fn decide(&self, mac: Option<MacAddr>, address: IpAddr, choices: &Choices) -> Decision {
+        let row = self.row_by(mac, address);
+        row.map_or(Decision::Wanted, |row| row.starts.attempts.decide(choices))
     }
 
     /// Failed starts of a version there, in a row.
-    pub(crate) fn failed_starts(&self, address: IpAddr, version: &Version) -> u32 {
-        let index = self.by_address.get(&address);
-        index.map_or(0, |index| self.rows[*index].starts.attempts.count(version))
+    pub(crate) fn failed_starts(&self, mac: Option<MacAddr>, address: IpAddr, version: &Version) -> u32 {
+        let row = self.row_by(mac, address);
+        row.map_or(0, |row| row.starts.attempts.count(version))
+    }
+
+    /// It is in the failsafe system, or on its way there.
+    pub(crate) fn is_in_failsafe(&self, mac: Option<MacAddr>, address: IpAddr) -> bool {
+        self.row_by(mac, address).is_some_and(|row| row.failsafe.is_some())
     }
 
     /// The machine gets a script for this version of an image, or none. `last_file`: of the first stage's files, the one after which its
@@ -38,6 +49,21 @@ impl NodeTable {
         is_news
     }
 
+    /// It gets a script for something that is no image.
+    pub(crate) fn will_start_other(&mut self, address: IpAddr) {
+        if let Some(node) = self.at(address) {
+            node.starts.attempts.will_start(None);
+            node.failsafe = None;
+        }
+    }
+
+    /// A person chooses from a menu there, which has no image: what comes of that says nothing of one.
+    pub(crate) fn chooses(&mut self, address: IpAddr) {
+        if let Some(node) = self.at(address) {
+            node.starts.attempts.will_start(None);
+        }
+    }
+
     /// The machine at this address asked something that only its agent asks.
     pub(crate) fn spoke(&mut self, address: IpAddr, now: RunTime) {
         if let Some(node) = self.at(address) {
@@ -53,6 +79,7 @@ impl NodeTable {
         };
         for index in &rows {
             let node = &mut self.rows[*index];
+            node.starts.done();
             node.starts.attempts.forget();
             node.failsafe = None;
         }
@@ -100,12 +127,14 @@ mod tests {
     }
 
     fn report(stage: Stage) -> StageReport {
+        let image = (stage == Stage::Up).then(|| "compute@aaaaaaaaaaaa".parse().unwrap());
         StageReport {
             stage,
             macs: vec![MAC],
             message: None,
             failure: None,
             evidence: None,
+            image,
         }
     }
 
@@ -113,10 +142,11 @@ mod tests {
     fn boot(nodes: &mut NodeTable, id: &NodeId, says: &[Stage], now: u32) -> Decision {
         let said = LoaderReport {
             mac: Some(MAC),
+            is_its: true,
             ..LoaderReport::default()
         };
         nodes.script(ADDRESS, &said, second(now));
-        let decision = nodes.decide(ADDRESS, &choices());
+        let decision = nodes.decide(Some(MAC), ADDRESS, &choices());
         let is_image = decision == Decision::Wanted;
         let why = (!is_image).then(|| "why".to_owned());
         nodes.will_start(
@@ -128,7 +158,7 @@ mod tests {
         nodes.fetched(ADDRESS, Stage::Kernel, second(now + 1));
         nodes.initrd(ADDRESS, Some("base.img"));
         for stage in says {
-            nodes.report(id, ADDRESS, &report(*stage), second(now + 2));
+            nodes.report(id, ADDRESS, &report(*stage), true, second(now + 2));
         }
         decision
     }
@@ -146,6 +176,7 @@ mod tests {
             assert_eq!(decisions(&mut nodes, 0), wanted);
             assert_eq!(nodes.all()[0].failsafe.as_deref(), Some("why"));
             let port = NodeId::from_mac(MAC);
+            assert!(nodes.is_in_failsafe(Some(MAC), [10, 0, 0, 9].into()));
             let other = NodeId::from_mac(MacAddr([2, 0, 0, 0, 0, 9]));
             assert_eq!((nodes.retry(Some(&other)), nodes.retry(Some(&port))), (0, 1));
             assert_eq!(nodes.all()[0].failsafe, None);
@@ -165,9 +196,22 @@ mod tests {
     fn what_is_up_is_told_by_the_version_that_was_given() {
         let mut nodes = NodeTable::default();
         let id = NodeId::from_mac(MAC);
-        assert_eq!(nodes.report(&id, ADDRESS, &report(Stage::Up), second(0)), None);
         boot(&mut nodes, &id, &[Stage::Agent], 1);
-        let up = nodes.report(&id, ADDRESS, &report(Stage::Up), second(60));
-        assert_eq!(up, Some(choices().wanted));
+        let mut up = report(Stage::Up);
+        for (image, is_its, wanted) in [
+            (None, true, None),
+            ("compute@bbbbbbbbbbbb".parse().ok(), true, None),
+            ("compute".parse().ok(), true, None),
+            ("compute@aaaaaaaaaaaa".parse().ok(), false, None),
+            ("compute@aaaaaaaaaaaa".parse().ok(), true, Some(choices().wanted)),
+        ] {
+            up.image = image;
+            assert_eq!(
+                nodes.report(&id, ADDRESS, &up, is_its, second(60)),
+                wanted,
+                "{:?}",
+                up.image
+            );
+        }
     }
 }

@@ -16,12 +16,14 @@ const TOLD_START_SECONDS: f64 = 5.0;
 
 impl NodeTable {
     /// The agent spoke. Rows of the same machine that were known by its ports so far become one.
-    /// Returns the version of an image that is up there, where this master gave it.
+    /// `is_its`: its address is that of one of its ports, and no stranger's. Returns the version of an image that is up there, where this
+    /// master gave it.
     pub fn report(
         &mut self,
         id: &NodeId,
         from: impl Into<IpAddr>,
         report: &StageReport,
+        is_its: bool,
         now: RunTime,
     ) -> Option<(ImageName, ImageVersion)> {
         let told = report.evidence.clone().unwrap_or_default().checked();
@@ -30,14 +32,14 @@ impl NodeTable {
         node.reach(report.stage, now);
         // With that word an agent begins, whether its firmware was heard or not.
         node.booted |= report.stage == Stage::Agent;
-        let up = match report.stage {
+        match report.stage {
             // It is where it should be, and a start after this one is no try in vain.
-            Stage::Up => node.starts.came_up(),
-            _ => {
-                node.starts.spoke();
-                None
-            }
-        };
+            Stage::Up => node.starts.done(),
+            _ => node.starts.spoke(),
+        }
+        let said = report.image.as_ref().filter(|_| is_its && report.stage == Stage::Up);
+        let said = said.and_then(|image| Some((image.name.clone(), image.version.clone()?)));
+        let up = said.filter(|version| node.starts.attempts.came_up(version));
         node.heard = Some(now);
         if report.stage != Stage::Off {
             // It speaks again after it asked for its power to be cut: it was not.

@@ -90,6 +90,7 @@ impl Row {
             bytes_sent: std::mem::take(&mut other.bytes_sent),
             fallback: std::mem::take(&mut other.fallback),
             starts: std::mem::take(&mut other.starts),
+            failsafe: other.failsafe.take(),
             firmware: other.firmware.take(),
             boot_arch: other.boot_arch.take(),
             serial: other.serial.take(),
@@ -102,14 +103,9 @@ impl Row {
     /// Adds what was known of the same machine by its ports, but for what leads to a row.
     pub(super) fn absorb(&mut self, old: Row) {
         self.address = self.address.or(old.address);
-        let mut old = old;
-        self.starts.attempts.join(std::mem::take(&mut old.starts.attempts));
-        if old.starts.in_vain() > self.starts.in_vain() {
-            let attempts = std::mem::take(&mut self.starts.attempts);
-            self.starts = old.starts;
-            self.starts.attempts = attempts;
+        if self.starts.join(old.starts) {
+            self.failsafe = old.failsafe;
         }
-        self.failsafe = self.failsafe.take().or(old.failsafe);
         self.port = self.port.take().or(old.port);
         self.refused = self.refused.take().or(old.refused);
         self.heard_on = self.heard_on.or(old.heard_on);

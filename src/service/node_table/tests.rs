@@ -32,6 +32,7 @@ fn at(stage: Stage, macs: &[MacAddr]) -> StageReport {
         evidence: None,
         message: None,
         failure: None,
+        image: None,
     }
 }
 
@@ -51,7 +52,13 @@ fn one_machine_is_one_row_from_rom_to_off() {
     // A second port of the same machine was heard on its own before the agent named both.
     nodes.heard(mac(2), false, at_second(4.5));
     assert_eq!(nodes.counts(), (2, 0));
-    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(5.0));
+    nodes.report(
+        &id(9),
+        ADDRESS,
+        &at(Stage::Agent, &[mac(1), mac(2)]),
+        true,
+        at_second(5.0),
+    );
     nodes.stored(
         &id(9),
         Some(ADDRESS),
@@ -59,7 +66,7 @@ fn one_machine_is_one_row_from_rom_to_off() {
         facts(Some("QEMU".into()), Evidence::default()),
         at_second(6.0),
     );
-    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[]), at_second(7.0));
+    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[]), true, at_second(7.0));
     let table = nodes.all();
     assert_eq!(table.len(), 1);
     assert_eq!(table[0].id, id(9));
@@ -81,7 +88,13 @@ fn both_addresses_of_a_machine_lead_to_its_row() {
     boots(&mut nodes);
     nodes.heard(mac(2), true, at_second(1.0));
     nodes.addressed(mac(2), ADDRESS_6, at_second(2.0));
-    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(5.0));
+    nodes.report(
+        &id(9),
+        ADDRESS,
+        &at(Stage::Agent, &[mac(1), mac(2)]),
+        true,
+        at_second(5.0),
+    );
     nodes.sent(ADDRESS_6, 5);
     nodes.stored(
         &id(9),
@@ -99,7 +112,7 @@ fn both_addresses_of_a_machine_lead_to_its_row() {
 fn a_machine_that_boots_again_starts_over_and_stays_stored() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
+    nodes.report(&id(9), ADDRESS, &at(Stage::Agent, &[mac(1)]), true, at_second(5.0));
     nodes.stored(
         &id(9),
         Some(ADDRESS),
@@ -123,9 +136,9 @@ fn a_machine_that_boots_again_starts_over_and_stays_stored() {
 fn a_machine_that_speaks_after_its_power_off_is_not_off() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[mac(1)]), at_second(5.0));
+    nodes.report(&id(9), ADDRESS, &at(Stage::Off, &[mac(1)]), true, at_second(5.0));
     assert_eq!(nodes.all()[0].stage, Stage::Off);
-    nodes.report(&id(9), ADDRESS, &at(Stage::Collected, &[]), at_second(40.0));
+    nodes.report(&id(9), ADDRESS, &at(Stage::Collected, &[]), true, at_second(40.0));
     assert_eq!(nodes.all()[0].stage, Stage::Collected);
 }
 
@@ -133,9 +146,9 @@ fn a_machine_that_speaks_after_its_power_off_is_not_off() {
 fn an_address_that_changed_hands_does_not_join_two_machines() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), true, at_second(5.0));
     nodes.addressed(mac(7), ADDRESS, at_second(100.0));
-    nodes.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(7)]), at_second(101.0));
+    nodes.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(7)]), true, at_second(101.0));
     let ids: Vec<NodeId> = nodes.all().into_iter().map(|row| row.id).collect();
     assert_eq!(ids, [id(1), id(2)]);
 }
@@ -244,7 +257,13 @@ fn speaks(nodes: &mut NodeTable, last: u8, stage: Stage, now: RunTime) {
         evidence: Some(board(last)),
         ..at(stage, &[mac(last)])
     };
-    nodes.report(&SHARED.parse().unwrap(), IpAddr::from([10, 0, 0, last]), &report, now);
+    nodes.report(
+        &SHARED.parse().unwrap(),
+        IpAddr::from([10, 0, 0, last]),
+        &report,
+        true,
+        now,
+    );
 }
 
 #[test]
@@ -290,6 +309,7 @@ fn two_machines_of_one_name_are_two_rows() {
         &second,
         IpAddr::from([10, 0, 0, 2]),
         &at(Stage::Off, &[mac(2)]),
+        true,
         at_second(7.0),
     );
     assert_eq!(
@@ -440,7 +460,7 @@ fn what_an_earlier_run_stored_is_stored_until_it_boots_again() {
 fn a_port_that_moves_takes_its_boot_along_and_no_row() {
     let mut nodes = NodeTable::default();
     boots(&mut nodes);
-    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), true, at_second(5.0));
     nodes.stored(
         &id(1),
         Some(ADDRESS),
@@ -451,7 +471,13 @@ fn a_port_that_moves_takes_its_boot_along_and_no_row() {
     nodes.heard(mac(1), true, at_second(50.0));
     nodes.addressed(mac(1), ADDRESS, at_second(51.0));
     nodes.fetched(ADDRESS, Stage::Kernel, at_second(52.0));
-    nodes.report(&id(2), ADDRESS, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(53.0));
+    nodes.report(
+        &id(2),
+        ADDRESS,
+        &at(Stage::Agent, &[mac(1), mac(2)]),
+        true,
+        at_second(53.0),
+    );
     let rows: Vec<_> = nodes
         .all()
         .into_iter()
@@ -485,7 +511,7 @@ fn what_is_known_of_one_machine_is_bounded() {
             }),
             ..at(Stage::Agent, &macs)
         };
-        nodes.report(&id(1), ADDRESS, &report, at_second(1.0));
+        nodes.report(&id(1), ADDRESS, &report, true, at_second(1.0));
     }
     assert_eq!(nodes.rows.len(), 1);
     assert_eq!(nodes.rows[0].macs.len(), MAX_LEADS_OF_ONE);
@@ -527,7 +553,7 @@ fn rows_of_one_name_are_bounded_and_one_that_was_heard_goes_by_its_port() {
             ..at(Stage::Agent, macs)
         };
         let known = nodes.knows(&shared, from, &report);
-        nodes.report(&shared, from, &report, at_second(1.0));
+        nodes.report(&shared, from, &report, true, at_second(1.0));
         known
     };
     for number in 0..300 {
@@ -583,12 +609,18 @@ fn an_address_that_leads_to_a_third_machine_does_not_come_along() {
     let mut nodes = NodeTable::default();
     let elsewhere = IpAddr::from([10, 0, 0, 9]);
     boots(&mut nodes);
-    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(5.0));
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), true, at_second(5.0));
     nodes.heard(mac(1), true, at_second(6.0));
     nodes.addressed(mac(7), ADDRESS, at_second(7.0));
-    nodes.report(&id(7), ADDRESS, &at(Stage::Agent, &[mac(7)]), at_second(8.0));
+    nodes.report(&id(7), ADDRESS, &at(Stage::Agent, &[mac(7)]), true, at_second(8.0));
     assert_consistent(&nodes);
-    nodes.report(&id(2), elsewhere, &at(Stage::Agent, &[mac(1), mac(2)]), at_second(9.0));
+    nodes.report(
+        &id(2),
+        elsewhere,
+        &at(Stage::Agent, &[mac(1), mac(2)]),
+        true,
+        at_second(9.0),
+    );
     nodes.sent(ADDRESS, 5);
     let rows = |nodes: &NodeTable| -> Vec<_> {
         let rows = nodes.all().into_iter();
@@ -617,7 +649,7 @@ fn the_same_few_words_over_the_same_port_are_of_the_same_machine() {
             }),
             ..at(Stage::Agent, &[mac(1)])
         };
-        nodes.report(&id(1), IpAddr::from([10, 0, 0, number]), &report, at_second(1.0));
+        nodes.report(&id(1), IpAddr::from([10, 0, 0, number]), &report, true, at_second(1.0));
     }
     assert_eq!(nodes.all().len(), 1);
     assert_consistent(&nodes);
@@ -661,8 +693,9 @@ fn a_machine_that_never_speaks_after_its_kernel_loops_until_it_does() {
         message: None,
         failure: None,
         evidence: None,
+        image: None,
     };
-    nodes.report(&NodeId::from_mac(mac(1)), ADDRESS, &report, at_second(400.0));
+    nodes.report(&NodeId::from_mac(mac(1)), ADDRESS, &report, true, at_second(400.0));
     assert_eq!(nodes.all()[0].failure, None);
     nodes.stored(
         &NodeId::from_mac(mac(1)),
@@ -690,6 +723,7 @@ fn a_node_that_is_up_does_not_loop() {
         message: None,
         failure: None,
         evidence: None,
+        image: None,
     };
     let id = NodeId::from_mac(mac(1));
     for turn in 0..6 {
@@ -699,7 +733,7 @@ fn a_node_that_is_up_does_not_loop() {
         nodes.fetched(ADDRESS, Stage::Kernel, at_second(now));
         nodes.initrd(ADDRESS, None);
         for (stage, seconds) in [(Stage::Agent, 10.0), (Stage::Up, 50.0)] {
-            nodes.report(&id, ADDRESS, &report(stage), at_second(now + seconds));
+            nodes.report(&id, ADDRESS, &report(stage), true, at_second(now + seconds));
         }
     }
     let row = &nodes.all()[0];
@@ -735,7 +769,7 @@ fn what_takes_a_machines_place_stands_in_its_row_until_it_is_heard_again() {
     nodes.script(ADDRESS, &said, at_second(7.0));
     assert_eq!(message(&nodes), None, "its boot program asks anew");
     nodes.starts_other(ADDRESS, None, "it starts linux", at_second(8.0));
-    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), at_second(9.0));
+    nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &[mac(1)]), true, at_second(9.0));
     assert_eq!(message(&nodes), None, "its agent is there");
     assert_consistent(&nodes);
 }
@@ -774,7 +808,7 @@ fn ports_and_addresses_are_bounded_too() {
         let ports: Vec<MacAddr> = (0..3000u16)
             .map(|port| MacAddr([2, 1, 0, round, (port >> 8) as u8, port as u8]))
             .collect();
-        nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &ports), at_second(1.0));
+        nodes.report(&id(1), ADDRESS, &at(Stage::Agent, &ports), true, at_second(1.0));
     }
     let most = nodes.all().iter().map(|row| row.macs.len()).max();
     assert!(most.unwrap() <= MAX_LEADS_OF_ONE, "{most:?}");
@@ -793,6 +827,7 @@ fn ports_and_addresses_are_bounded_too() {
                 .unwrap(),
             ADDRESS,
             &at(Stage::Agent, &ports),
+            true,
             at_second(1.0),
         );
     }
@@ -826,7 +861,7 @@ fn rows_come_in_pieces_and_the_urgent_ones_first() {
             at_second(0.0),
         );
         let stage = if number < 7 { Stage::Off } else { Stage::Agent };
-        nodes.report(&id(number), ADDRESS, &at(stage, &[]), at_second(1.0));
+        nodes.report(&id(number), ADDRESS, &at(stage, &[]), true, at_second(1.0));
     }
     let (mut rows, mut from) = (Vec::new(), Some(0));
     while let Some(start) = from {
@@ -853,7 +888,7 @@ fn rows_that_became_one_make_room() {
         }
         let address = IpAddr::from([10, 0, 0, number]);
         nodes.addressed(ports[0], address, at_second(2.0));
-        nodes.report(&id(number), address, &at(Stage::Agent, &ports), at_second(3.0));
+        nodes.report(&id(number), address, &at(Stage::Agent, &ports), true, at_second(3.0));
     }
     assert_eq!(nodes.counts(), (100, 0));
     // A row that is found by its port and by its address becomes free once.
@@ -867,7 +902,7 @@ fn rows_that_became_one_make_room() {
     let (port, address) = (MacAddr([2, 0, 0, 1, 0, 0]), IpAddr::from([10, 0, 1, 0]));
     nodes.heard(port, true, at_second(5.0));
     nodes.addressed(port, address, at_second(5.0));
-    nodes.report(&id(200), address, &at(Stage::Agent, &[port]), at_second(6.0));
+    nodes.report(&id(200), address, &at(Stage::Agent, &[port]), true, at_second(6.0));
     assert_eq!(nodes.counts(), (101, 1));
     let free: BTreeSet<usize> = nodes.free.iter().copied().collect();
     assert_eq!((free.len(), nodes.rows.len() - free.len()), (nodes.free.len(), 101));

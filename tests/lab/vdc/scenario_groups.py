@@ -87,6 +87,9 @@ def run(
         wanted = chosen(group.scenarios, only, long)
         if not wanted:
             continue
+        if group.name == "nodes" and options.node_image is None and not only:
+            report.plain("left out, as there is no --node-image: " + " ".join(scenario.name for scenario in wanted))
+            continue
         if group.ordered and only:
             # A scenario that is named may depend on those before it: they are run and counted, too.
             last = max(group.scenarios.index(scenario) for scenario in wanted)

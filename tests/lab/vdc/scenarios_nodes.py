@@ -27,7 +27,7 @@ from .suite import Scenario, expect, expect_none
 _NODE = Kind("bios", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), memory_mib=1536, bmc=False)
 _KINDS = {
     "node-1": _NODE,
-    "node-2": _NODE._replace(firmware="uefi", nic="e1000e"),
+    "node-2": _NODE._replace(nic="e1000e"),
     "small-node": _NODE._replace(memory_mib=384),
     "bad-node": _NODE,
 }
