@@ -204,7 +204,7 @@ def ram_fail(farm: Farm) -> None:
     why = polling.wait_until(failsafe, farm.lab.seconds(420), "it is in the failsafe system, and its inventory stored")
     expect(given == [new, old], f"it was given {given}, and not {new}, then {old}")
     expect(why == f"{new} was started once and did not come up, nor did the one before, {old}", f"the master says {why!r}")
-    for said in (re.compile(r"failsafe: shaky@\w+ was started once"), re.compile(r"failsafe:/# ")):
+    for said in (re.compile(r"failsafe: shaky@\w+ was started once"), re.compile(r"failsafe:/#")):
         line = node.machine.console.wait_for(said, time.monotonic() + farm.lab.seconds(60))
         expect(line is not None, f"its console lacks {said.pattern}:\n{node.machine.console.tail()}")
     listed = farm.lab.namespace.run([str(farm.lab.options.recon), "node", "list"]).stdout.decode()
