@@ -118,7 +118,7 @@ install:
 	@# What somebody wrote there stays.
 	test -e '$(DESTDIR)$(SYSCONFDIR)/recon/master.env' || \
 	    $(FILLED) tools/install/master.env >'$(DESTDIR)$(SYSCONFDIR)/recon/master.env'
-	@echo "name the links in $(SYSCONFDIR)/recon/master.env; then: systemctl daemon-reload && systemctl enable --now recon-master"
+	@echo "name the links in $(SYSCONFDIR)/recon/master.env; then: systemctl daemon-reload && systemctl enable recon-master && systemctl restart recon-master"
 
 # Only the default is built here.
 ifeq ($(RECON),target/debug/recon)

@@ -121,6 +121,11 @@ clean_recipe() {
     rm -rf --one-file-system "$dir"
 }
 
+# wants_ram_nodes: the demo is that of diskless nodes.
+wants_ram_nodes() {
+    [[ " ${EXTRA[*]} " =~ [\ =]ram-nodes\  ]]
+}
+
 run_target() {
     local recipe=$1 target=$2
     local dir=$TOP/builds/$recipe word
@@ -149,7 +154,7 @@ run_target() {
         return 0
     fi
     # What is refused is refused before anything is installed or compiled.
-    [ "$target" != ramroot ] || need_ramroot "$recipe"
+    [ "$target" != ramroot ] && ! { [ "$target" = demo ] && wants_ram_nodes; } || need_ramroot "$recipe"
     need_clock
     need_room "$target" "$recipe"
     need_rust
@@ -209,14 +214,11 @@ run_target() {
     bootloader) make_bootloader "$recipe" ;;
     demo)
         local -a nodes=()
-        case " ${EXTRA[*]} " in
-        *' ram-nodes '* | *=ram-nodes\ *)
-            need_ramroot "$recipe"
+        if wants_ram_nodes; then
             # Its end forgets what it mounted.
             (make_ramroot "$recipe")
             nodes=(--node-image "$dir/ramroot/$IMAGE/image")
-            ;;
-        esac
+        fi
         say "virtual data center:"
         "$PYTHON" "$TOP/tests/lab/run.py" demo --iso "$ISO" --recon "$RECON" --workdir "$dir/lab" "${nodes[@]}" "${EXTRA[@]}"
         ;;

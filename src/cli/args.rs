@@ -137,7 +137,7 @@ pub enum ImageCommand {
     /// Sign an image
     ///
     /// Writes image.json.sig, as `ssh-keygen -Y sign -n recon-image -f KEY image.json`
-    /// does, which also signs with keys that have a passphrase or are in hardware.
+    /// does, which also signs with keys that have a passphrase or are in an agent.
     #[command(verbatim_doc_comment)]
     Sign(ImageSignArgs),
     /// Unpack an image into an empty folder, as a node does
@@ -453,7 +453,8 @@ pub struct BootFromArgs {
     /// Only load it; systemctl kexec or kexec -e starts it
     #[arg(long, conflicts_with_all = ["plan", "method"])]
     pub no_jump: bool,
-    /// Fetch every file whole, check it, and start nothing; needs no root and no kexec
+    /// Fetch every file whole, check all that a start would (memory for it too), and
+    /// start nothing; needs no root and no kexec
     #[arg(long, conflicts_with_all = ["plan", "method", "no_jump"])]
     pub verify: bool,
     /// This machine may be stopped for it (needed but on a live image)

@@ -7,7 +7,9 @@ use anyhow::{Context, Error, bail};
 use super::args::{ImageAddArgs, ImageCheckArgs, ImageCommand, ImagePackArgs, ImageSignArgs};
 use super::output::print;
 use crate::config::load::small_file;
-use crate::formats::image::{FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_TRUSTED_BYTES, Manifest, ROOT, SIGNATURE};
+use crate::formats::image::{
+    FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, MAX_TRUSTED_BYTES, Manifest, ROOT, SIGNATURE,
+};
 use crate::image::check;
 use crate::image::make::{self, Wishes};
 use crate::image::signature::{self, Trusted};
@@ -85,6 +87,13 @@ fn add(args: &ImageAddArgs) -> anyhow::Result<(Manifest, String)> {
     let first = manifest.first.keys().map(|path| Path::new(FIRST_STAGE).join(path));
     let files: Vec<PathBuf> = [KERNEL, ROOT].map(PathBuf::from).into_iter().chain(first).collect();
     let signature = args.image.join(SIGNATURE);
+    if signature.exists() {
+        let text = text(&signature, MAX_SIGNATURE_BYTES)?;
+        let manifest = self::text(&args.image.join(MANIFEST), MAX_BYTES)?;
+        signature::is_of(manifest.as_bytes(), text.as_bytes())
+            .map_err(Error::msg)
+            .with_context(|| signature.display().to_string())?;
+    }
     // The manifest comes last, though the copy counts only once it was read whole.
     let files = [files, vec![MANIFEST.into()]].concat();
     images::add(

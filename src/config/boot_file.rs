@@ -130,7 +130,12 @@ fn read_lines(text: &str) -> Result<BootFile, Vec<String>> {
         if !is_entry || mistakes.len() >= MAX_MISTAKES {
             break;
         }
+        let was_toml = text.parse::<toml::Table>().is_ok();
         text.replace_range(start..end, "");
+        // The rest of a value of several lines is left, and would be told as mistakes that nobody made.
+        if was_toml && text.parse::<toml::Table>().is_err() {
+            break;
+        }
     }
     Err(mistakes.into_values().collect())
 }
@@ -437,6 +442,12 @@ mod tests {
         let lines: Vec<_> = why(several).split("; ").map(|why| why[..7].to_owned()).collect();
         assert_eq!(lines, ["line 2:", "line 3:", "line 6:", "line 8:"]);
         assert_eq!(why(&"x = 1\n".repeat(20)).matches("; ").count(), MAX_MISTAKES - 1);
+        let cut = "[boot]\nheaders = [\n\"Authorization: x\",\n]\n";
+        assert!(
+            why(cut).starts_with("line 2: ") && !why(cut).contains("; "),
+            "{}",
+            why(cut)
+        );
         // The lines below it are of another table then.
         assert!(!why("[bot]\nurl = \"x\"\nprxy = 1\n").contains("; "));
         assert!(BootFile::read(b"\xff\xfe[\0b\0").err().unwrap().contains("UTF-8"));

@@ -56,7 +56,7 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
     }
     let archive = archive(head);
     if is(head, 0, GZIP) && archive.is_none() {
-        return Ok(kernel("Image, packed by gzip", None));
+        return Ok(kernel("Image, packed by gzip", Some("aarch64")));
     }
     Err(match (other(head), archive) {
         (Some(other), _) => format!("it is no kernel but {other}"),

@@ -66,6 +66,21 @@ impl Trusted {
     }
 }
 
+/// Whether a signature is of this manifest, by whatever key it names.
+///
+/// # Errors
+/// It is not; as a sentence.
+pub(crate) fn is_of(manifest: &[u8], signature: &[u8]) -> Result<(), String> {
+    let own = SshSig::from_pem(signature).map_err(|error| format!("it cannot be read: {error}"))?;
+    match own.public_key() {
+        KeyData::Ed25519(key) => Trusted(vec![key.0]).verify(manifest, signature),
+        other => Err(format!(
+            "it is by a key of {}, and only ssh-ed25519 is taken",
+            other.algorithm()
+        )),
+    }
+}
+
 /// Signs a manifest with a private key as `ssh-keygen -t ed25519` makes it.
 ///
 /// # Errors
@@ -131,6 +146,8 @@ mod tests {
         let trusted = Trusted::read(&format!("# ours\n\n{public}")).unwrap();
         let ours = sign(&private, MANIFEST_TEXT).unwrap();
         trusted.verify(MANIFEST_TEXT, ours.as_bytes()).unwrap();
+        is_of(MANIFEST_TEXT, ours.as_bytes()).unwrap();
+        assert!(is_of(b"other", ours.as_bytes()).is_err() && is_of(MANIFEST_TEXT, b"").is_err());
         fs::write(folder.path().join("ours.sig"), &ours).unwrap();
         fs::write(folder.path().join("signers"), format!("me {public}")).unwrap();
         let verify = [

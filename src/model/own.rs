@@ -19,6 +19,14 @@ const MAX_KEY_BYTES: usize = 8192;
 pub(crate) const MAX_ARCHIVE_BYTES: usize = 32 << 20;
 pub(crate) const MAX_ENTRIES: u64 = 100_000;
 
+/// Files that say who a node is. The rest of what is its own may run there, or lets people in.
+pub(crate) const IDENTITY: [&str; 4] = [
+    "etc/hostname",
+    "etc/machine-id",
+    "etc/ssh/ssh_host_ed25519_key",
+    "etc/ssh/ssh_host_ed25519_key.pub",
+];
+
 /// All of it, for one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::config::KernelLine;
 use crate::config::load::small_file;
@@ -82,7 +82,8 @@ async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow:
     let began = Instant::now();
     // What a try before this one left there is no memory that is taken.
     remove_root().with_context(|| format!("taking away what was in {ROOT}"))?;
-    let manifest = manifest(session, pinned).await?;
+    let trusted = trusted().context("the keys that have to have signed what is started")?;
+    let manifest = manifest(session, pinned, trusted.as_ref()).await?;
     // They are small, and without them the rest is of no use.
     let own = own::fetch(session, mac).await?;
     let facts = memory::Facts {
@@ -94,7 +95,7 @@ async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow:
     let fresh = move || fresh_root(&options);
     let url = format!("http://{}{}", session.master, path(pinned, image::ROOT));
     root::fetch(session, &url, manifest.root.clone(), Path::new(ROOT), fresh).await?;
-    own::lay(own, Path::new(ROOT)).await?;
+    own::lay(own, Path::new(ROOT), trusted.is_some()).await?;
     system::must_start(Path::new(ROOT)).map_err(anyhow::Error::msg)?;
     let seconds = began.elapsed().as_secs_f64();
     let words = format!(
@@ -123,7 +124,7 @@ fn path(pinned: &PinnedImage, name: &str) -> String {
 }
 
 /// The manifest that is meant, as soon as the master is there.
-async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Manifest> {
+async fn manifest(session: &Session, pinned: &PinnedImage, trusted: Option<&Trusted>) -> anyhow::Result<Manifest> {
     let target = path(pinned, MANIFEST);
     let bytes = asked(session, &target, ASKING, MAX_BYTES as usize).await?;
     if image::sum(&bytes) != pinned.sum {
@@ -131,8 +132,12 @@ async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Man
             format!("{target} is not the one that this machine was started with: was its image replaced by hand?");
         return Err(Gone(why).into());
     }
-    if let Some(trusted) = trusted().context("the keys that have to have signed what is started")? {
-        let signature = asked(session, &path(pinned, SIGNATURE), ASKING, MAX_SIGNATURE_BYTES as usize).await?;
+    if let Some(trusted) = trusted {
+        let signature = asked(session, &path(pinned, SIGNATURE), ASKING, MAX_SIGNATURE_BYTES as usize).await;
+        let signature = signature.map_err(|error| match error.is::<Gone>() {
+            true => anyhow::anyhow!("{target}: it is not signed, and this node starts only what its keys signed"),
+            false => error,
+        })?;
         trusted
             .verify(&bytes, &signature)
             .map_err(|why| anyhow::anyhow!("{target}: {why}, and this node starts nothing else"))?;
@@ -142,11 +147,43 @@ async fn manifest(session: &Session, pinned: &PinnedImage) -> anyhow::Result<Man
 
 /// The keys in this first stage; none where no signature is asked for. What cannot be read is no reason to ask for none.
 fn trusted() -> anyhow::Result<Option<Trusted>> {
-    let Some(bytes) = small_file(&Path::new("/").join(TRUSTED), MAX_TRUSTED_BYTES)? else {
+    trusted_in(Path::new("/"))
+}
+
+fn trusted_in(root: &Path) -> anyhow::Result<Option<Trusted>> {
+    let Some(bytes) = small_file(&root.join(TRUSTED), MAX_TRUSTED_BYTES)? else {
         return Ok(None);
     };
+    if bytes.len() as u64 > MAX_TRUSTED_BYTES {
+        bail!("{TRUSTED} is too long");
+    }
     let text = String::from_utf8(bytes)?;
     Trusted::read(&text).map(Some).map_err(anyhow::Error::msg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_cannot_be_read_are_not_none() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(trusted_in(root.path()).unwrap(), None);
+        let file = root.path().join(TRUSTED);
+        std::fs::create_dir_all(&file).unwrap();
+        assert!(trusted_in(root.path()).is_err());
+        std::fs::remove_dir(&file).unwrap();
+        let key = include_str!("../../tests/golden/own/key.pub");
+        for (text, is_read) in [
+            (key.to_owned(), true),
+            (String::new(), false),
+            ("x".to_owned(), false),
+            (key.repeat(1000), false),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(trusted_in(root.path()).is_ok(), is_read);
+        }
+    }
 }
 
 /// An empty root, whatever was there.

@@ -10,14 +10,15 @@ use ssh_key::{LineEnding, PrivateKey};
 
 use crate::config::SiteKey;
 use crate::formats::bytes::hex;
-use crate::model::own::MAX_ARCHIVE_BYTES;
+use crate::model::own::{IDENTITY, MAX_ARCHIVE_BYTES};
 use crate::model::{HostName, ImageName, MacAddr, Own, UnixTime};
 
 /// Behind the name of a file in which words stand for something.
 const TEMPLATE: &str = ".in";
-const HOSTNAME: &str = "etc/hostname";
-const MACHINE_ID: &str = "etc/machine-id";
-const HOST_KEY: &str = "etc/ssh/ssh_host_ed25519_key";
+const HOSTNAME: &str = IDENTITY[0];
+const MACHINE_ID: &str = IDENTITY[1];
+const HOST_KEY: &str = IDENTITY[2];
+const PUBLIC_HOST_KEY: &str = IDENTITY[3];
 const ROOTS_SSH: &str = "root/.ssh/";
 const AUTHORIZED_KEYS: &str = "root/.ssh/authorized_keys";
 /// What only root may read, wherever it comes from: the data partition knows no permissions.
@@ -103,7 +104,7 @@ fn identity(key: &SiteKey, node: &Node<'_>, authorized: &str) -> Result<Vec<(&'s
             0o600,
             host_key.to_openssh(LineEnding::LF).map_err(text)?.to_string(),
         ),
-        ("etc/ssh/ssh_host_ed25519_key.pub", 0o644, format!("{public}\n")),
+        (PUBLIC_HOST_KEY, 0o644, format!("{public}\n")),
     ];
     let mut keys = authorized.trim().replace("\r\n", "\n");
     for key in &node.own.authorized_keys {

@@ -195,7 +195,9 @@ fn add_alone(data: &Path, folder: &Path, brought: &Brought<'_>) -> Result<(), St
             let mut copy = File::create(&part)?;
             io::copy(&mut open_plain(signature)?.take(MAX_SIGNATURE_BYTES), &mut copy)?;
             copy.sync_all()?;
-            fs::rename(&part, &path)
+            fs::rename(&part, &path)?;
+            Disk.sync_folder(&place)?;
+            Disk.sync_all(data)
         };
         copied().map_err(told(&path))?;
     }
@@ -395,6 +397,60 @@ mod tests {
         assert_eq!(list(data.path()).unwrap().len(), 1);
         remove(data.path(), &name, None).unwrap();
         assert_eq!(list(data.path()).unwrap(), []);
+    }
+
+    /// It may come after the rest.
+    #[test]
+    fn a_signature_comes_along() {
+        let (data, source) = (scratch(), scratch());
+        let files = [PathBuf::from("kernel")];
+        fs::write(source.path().join("kernel"), "a").unwrap();
+        let signature = source.path().join(SIGNATURE);
+        let name: ImageName = "compute".parse().unwrap();
+        let add = |signature: Option<&PathBuf>| {
+            add(
+                data.path(),
+                &Brought {
+                    name: &name,
+                    version: &version("a"),
+                    source: source.path(),
+                    files: &files,
+                    signature,
+                    check: &|_| Ok(()),
+                },
+            )
+        };
+        let kept = data.path().join("images/compute/aaaaaaaaaaaa").join(SIGNATURE);
+        add(None).unwrap();
+        assert!(!kept.exists());
+        for text in ["one", "two"] {
+            fs::write(&signature, text).unwrap();
+            add(Some(&signature)).unwrap();
+            assert_eq!(fs::read_to_string(&kept).unwrap(), text);
+        }
+        add(None).unwrap();
+        assert!(kept.exists());
+        let left = fs::read_dir(kept.parent().unwrap()).unwrap().count();
+        assert_eq!(left, 2, "no half file stays");
+    }
+
+    #[test]
+    fn that_a_version_was_up_is_kept_for_as_long_as_it_is_there() {
+        let data = scratch();
+        let name: ImageName = "compute".parse().unwrap();
+        mark_up(data.path(), &name, &version("a")).unwrap();
+        assert!(!was_up(data.path(), &name, &version("a")), "there is no such version");
+        let fine = |_: &Path| Ok(());
+        for digit in ["a", "b"] {
+            add_one(data.path(), digit, &fine).unwrap();
+        }
+        assert_eq!(previous(data.path(), &name), Some(version("a")));
+        mark_up(data.path(), &name, &version("a")).unwrap();
+        assert!(was_up(data.path(), &name, &version("a")) && !was_up(data.path(), &name, &version("b")));
+        remove(data.path(), &name, Some(&version("a"))).unwrap();
+        assert!(!was_up(data.path(), &name, &version("a")));
+        assert_eq!(previous(data.path(), &name), None);
+        assert_eq!(list(data.path()).unwrap().len(), 1);
     }
 
     /// A power cut while it is copied, or bytes that went bad since.

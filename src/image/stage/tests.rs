@@ -185,6 +185,20 @@ fn everything_is_in_its_piece() {
     assert_eq!(stage.missing, ["shell: nothing"]);
 }
 
+/// By the name in the archive of cpio, and the content behind it.
+#[test]
+fn keys_that_have_to_have_signed_are_in_the_base() {
+    let root = scratch();
+    let table = Table::read(TABLE).unwrap();
+    for (keys, is_there) in [(Some("ssh-ed25519 AAAA me\n"), true), (None, false)] {
+        let stage = Stage::make(&Tree::new(root.path()), None, b"recon", &table, keys).unwrap();
+        let base = zstd::decode_all(&stage.base[..]).unwrap();
+        let holds = |words: &str| base.windows(words.len()).any(|bytes| bytes == words.as_bytes());
+        assert_eq!(holds("etc/recon/image.pub"), is_there);
+        assert_eq!(holds("ssh-ed25519 AAAA me\n"), is_there);
+    }
+}
+
 /// Two rows may add the same, and what the module itself asks for as well: each is wanted once, and never the module by itself.
 #[test]
 fn what_several_rows_add_is_wanted_once() {

@@ -22,6 +22,8 @@ pub(crate) struct Attempts {
     failed: Vec<(Version, u32)>,
     /// What was up here last.
     last_up: Option<Version>,
+    /// What failed last was an image, and nothing else that it was given since.
+    is_last_failed: bool,
 }
 
 /// What there is to choose from.
@@ -52,6 +54,7 @@ impl Attempts {
 
     /// What it was given began, and its boot program is back.
     pub(crate) fn failed(&mut self) {
+        self.is_last_failed = self.trying.is_some();
         let Some(version) = self.trying.take() else { return };
         match self.failed.iter_mut().find(|(known, _)| *known == version) {
             Some((_, count)) => *count = count.saturating_add(1),
@@ -64,15 +67,20 @@ impl Attempts {
         }
     }
 
-    /// Its system said that it is up, and which it is. True where that is what it was given; a master that was started since does not
-    /// know what it gave.
-    pub(crate) fn came_up(&mut self, version: &Version) -> bool {
-        if self.trying.get_or_insert_with(|| version.clone()) != version {
+    /// Its system said that it is up, and which it is; `is_its`: it is certain that it was this machine that said so. True where that is
+    /// what it was given, for certain; a master that was started since does not know what it gave.
+    pub(crate) fn came_up(&mut self, version: &Version, is_its: bool) -> bool {
+        if is_its {
+            self.trying.get_or_insert_with(|| version.clone());
+        }
+        if self.trying.as_ref() != Some(version) {
             return false;
         }
         self.failed.retain(|(known, _)| known != version);
-        self.last_up = Some(version.clone());
-        true
+        if is_its {
+            self.last_up = Some(version.clone());
+        }
+        is_its
     }
 
     /// What was known of the same machine by its ports. `is_later`: it was given something after this one.
@@ -102,8 +110,9 @@ impl Attempts {
         known.map_or(0, |(_, count)| *count)
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        !self.failed.is_empty()
+    /// What failed last was an image.
+    pub(crate) fn is_last_failed(&self) -> bool {
+        self.is_last_failed
     }
 
     /// What it was last given, for a list.
@@ -206,8 +215,8 @@ mod tests {
         given(&mut attempts, &bad, 3);
         attempts.will_start(Some(version(1)));
         // A word of the one that ran before.
-        assert!(!attempts.came_up(&version(2)));
-        assert!(attempts.came_up(&version(1)));
+        assert!(!attempts.came_up(&version(2), true));
+        assert!(attempts.came_up(&version(1), true));
         assert_eq!(
             (attempts.count(&version(2)), attempts.decide(&bad)),
             (3, Decision::Previous)
@@ -221,8 +230,20 @@ mod tests {
     #[test]
     fn a_master_that_was_started_since_learns_what_runs() {
         let mut attempts = Attempts::default();
-        assert!(attempts.came_up(&version(1)));
+        assert!(!attempts.came_up(&version(1), false));
+        assert_eq!(attempts.trying(), None);
+        assert!(attempts.came_up(&version(1), true));
         assert_eq!(attempts.trying(), Some(&version(1)));
+    }
+
+    /// Its own count is for itself alone; what others go by has to be certain.
+    #[test]
+    fn a_word_that_is_not_certain_clears_its_own_count() {
+        let mut attempts = Attempts::default();
+        given(&mut attempts, &choices(2, None, false), 2);
+        attempts.will_start(Some(version(2)));
+        assert!(!attempts.came_up(&version(2), false));
+        assert_eq!((attempts.count(&version(2)), attempts.last_up), (0, None));
     }
 
     #[test]
@@ -254,12 +275,12 @@ mod tests {
             for (digit, is_up) in before {
                 attempts.will_start(Some(version(digit)));
                 match is_up {
-                    true => drop(attempts.came_up(&version(digit))),
+                    true => drop(attempts.came_up(&version(digit), true)),
                     false => attempts.failed(),
                 }
             }
             attempts.will_start(Some(version(last)));
-            attempts.came_up(&version(last));
+            attempts.came_up(&version(last), true);
             prop_assert_eq!(attempts.decide(&choices(last, Some(previous), was_up)), Decision::Wanted);
             prop_assert!(attempts.failed.len() <= MAX_VERSIONS);
         }

@@ -42,15 +42,17 @@ pub(crate) struct Starts {
     at: Option<RunTime>,
     /// As its boot program said it.
     pub memory_mib: Option<u64>,
+    /// A start ended, and it is not certain yet that it was this machine that asked for a script again.
+    is_pending: bool,
     /// What became of the images that it was given.
     pub attempts: Attempts,
 }
 
 impl Starts {
-    /// The boot program asks for a script. True where that makes a loop, the first time.
-    /// `is_its`: it is certain that it is this machine that asks, so an image that it was given is one that did not come up.
+    /// The boot program asks for a script. True where that makes a loop, the first time. `is_its`: it is certain that it is this machine that asks, so an image that it was given is one that did not come up.
     pub(crate) fn script(&mut self, is_its: bool, now: RunTime) -> bool {
-        if self.kernel && self.initrd && is_its {
+        self.is_pending |= self.kernel && self.initrd;
+        if is_its && std::mem::take(&mut self.is_pending) {
             self.attempts.failed();
         }
         if self.at.is_some_and(|at| now - at > FORGOTTEN) {
@@ -163,17 +165,8 @@ impl Starts {
     /// What a person is told of a loop. `needed_mib`: what the system needs at least.
     pub(crate) fn cause(&self, needed_mib: Option<u64>) -> String {
         let count = self.in_vain;
-        if self.attempts.has_failed() {
-            return format!(
-                "it loops: {count} times it started an image and did not say that it is up. Look at its console"
-            );
-        }
-        if self.attempts.has_failed() {
-            return format!(
-                "it loops: {count} times it started an image and did not say that it is up. Look at its console"
-            );
-        }
-        if self.attempts.has_failed() {
+        let is_image = self.attempts.is_last_failed();
+        if is_image && self.with_agent {
             return format!(
                 "it loops: {count} times it started an image and did not say that it is up. Look at its console"
             );

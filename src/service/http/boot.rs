@@ -80,44 +80,49 @@ pub(super) async fn script(asked: Asked<'_>, master: SocketAddr, who: &Who, read
     let wanted = found.as_ref().and_then(|found| Some(&found.as_ref().ok()?.wanted));
     // A menu is for a person, who may choose, and has no image.
     let is_menu = reader == Reader::Menu;
-    asks_script(asked, who, wanted.map(Arc::as_ref).filter(|_| !is_menu)).await;
+    let is_noted = asks_script(asked, who, wanted.map(Arc::as_ref).filter(|_| !is_menu)).await;
     let mut boot = boot_of(site, &settings, master, client, who);
     if is_menu {
-        if !asked.head {
+        if is_noted {
             site.node_table().chooses(client);
         }
         return boot_script(reader.text(&boot));
     }
     match node_images::plan(site, &settings, (who.mac, client), found).await {
         Plan::NoNode if boot.policy.post_action == PostAction::Failsafe => {
-            start_failsafe(asked, &mut boot, "recon.toml wants this machine here".to_owned());
+            start_failsafe(
+                asked,
+                is_noted,
+                &mut boot,
+                "recon.toml wants this machine here".to_owned(),
+            );
         }
-        Plan::NoNode => forget_image(asked),
+        Plan::NoNode => forget_image(asked, is_noted),
         Plan::Missing(word, why) => {
             let reason = format!("the image {word} is not here, or not whole");
             if let Some(text) = reader.without_image(master, who, &reason) {
-                forget_image(asked);
+                forget_image(asked, is_noted);
                 tell_refused(asked, &why);
                 return boot_script(text);
             }
         }
-        Plan::Image(image) => start_image(asked, &mut boot, &image),
-        Plan::Failsafe(why) => start_failsafe(asked, &mut boot, why),
+        Plan::Image(image) => start_image(asked, is_noted, &mut boot, &image),
+        Plan::Failsafe(why) => start_failsafe(asked, is_noted, &mut boot, why),
     }
     boot_script(reader.text(&boot))
 }
 
 /// What it starts is no image, and not the failsafe system.
-fn forget_image(asked: Asked<'_>) {
-    if !asked.head {
+fn forget_image(asked: Asked<'_>, is_noted: bool) {
+    if is_noted {
         asked.site.node_table().will_start_other(asked.client);
     }
 }
 
 /// Has a script start an image.
-fn start_image(asked: Asked<'_>, boot: &mut request::Boot<'_>, image: &Image) {
+fn start_image(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, image: &Image) {
     let files = image.first_stage.initrds(boot.bus);
-    if !asked.head {
+    if is_noted {
         let version = (image.pinned.name.clone(), image.pinned.version.clone());
         asked
             .site
@@ -131,7 +136,7 @@ fn start_image(asked: Asked<'_>, boot: &mut request::Boot<'_>, image: &Image) {
 }
 
 /// Has a script start the failsafe system: the medium's own first stage, whatever became of the machine before.
-fn start_failsafe(asked: Asked<'_>, boot: &mut request::Boot<'_>, why: String) {
+fn start_failsafe(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, why: String) {
     let (site, client) = (asked.site, asked.client);
     let files = site.boot.first_stage.as_ref().map(|stage| stage.initrds(boot.bus));
     boot.first_stage = files.unwrap_or_default();
@@ -141,7 +146,7 @@ fn start_failsafe(asked: Asked<'_>, boot: &mut request::Boot<'_>, why: String) {
     };
     boot.pause_seconds = 0;
     boot.why = Some(why.clone());
-    if asked.head {
+    if !is_noted {
         return;
     }
     let last = boot.first_stage.last().cloned();
@@ -254,9 +259,10 @@ pub(super) fn boot_script(text: String) -> Response<Body> {
 }
 
 /// Notes that a boot program asks for its script, and tells the person at the master of a machine that loops.
-async fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) {
+/// Returns whether it is certain that it is that machine which asks, so that what it is given may be noted.
+async fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) -> bool {
     if asked.head {
-        return;
+        return false;
     }
     let settings = asked.site.settings.now();
     let is_its = own_files::is_believed(asked.site, &settings, asked.client, who.mac.as_slice()).await;
@@ -295,6 +301,7 @@ async fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) {
         let name = site.node_table().name_of(client);
         console!("machine {name}: {news}");
     }
+    is_its
 }
 
 /// What is told of a machine that starts with something else than the last time: with the first stage, or with the initrd.

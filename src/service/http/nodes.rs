@@ -15,7 +15,7 @@ use tracing::Span;
 use crate::model::api::StageReport;
 use crate::model::console::console;
 use crate::model::start_report::{self, StartReport};
-use crate::model::{NodeId, Stage, shown};
+use crate::model::{ImageWord, NodeId, Stage, shown};
 use crate::service::workers::blocking;
 use crate::store::nodes::Stored;
 use crate::sys::clock;
@@ -102,8 +102,13 @@ pub(super) async fn stage(
     let message = report.failure.as_deref().or(report.message.as_deref()).unwrap_or("");
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
     // Asked of the kernel only where something comes of it.
-    let is_up = report.stage == Stage::Up;
-    let is_its = is_up && is_believed(site, &site.settings.now(), client, &report.macs).await;
+    let settings = site.settings.now();
+    let image = report.image.as_ref().filter(|_| report.stage == Stage::Up);
+    let is_given = |said: &ImageWord| {
+        let given = settings.image(&report.macs, Some(id.as_str()));
+        given.is_some_and(|given| given.name == said.name)
+    };
+    let is_its = image.is_some_and(is_given) && is_believed(site, &settings, client, &report.macs).await;
     let up = site
         .node_table()
         .report(&id, client, &report, is_its, clock::run_time());

@@ -37,9 +37,9 @@ impl NodeTable {
             Stage::Up => node.starts.done(),
             _ => node.starts.spoke(),
         }
-        let said = report.image.as_ref().filter(|_| is_its && report.stage == Stage::Up);
+        let said = report.image.as_ref().filter(|_| report.stage == Stage::Up);
         let said = said.and_then(|image| Some((image.name.clone(), image.version.clone()?)));
-        let up = said.filter(|version| node.starts.attempts.came_up(version));
+        let up = said.filter(|version| node.starts.attempts.came_up(version, is_its));
         node.heard = Some(now);
         if report.stage != Stage::Off {
             // It speaks again after it asked for its power to be cut: it was not.
