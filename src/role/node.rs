@@ -161,31 +161,6 @@ fn trusted_in(root: &Path) -> anyhow::Result<Option<Trusted>> {
     Trusted::read(&text).map(Some).map_err(anyhow::Error::msg)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_cannot_be_read_are_not_none() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(trusted_in(root.path()).unwrap(), None);
-        let file = root.path().join(TRUSTED);
-        std::fs::create_dir_all(&file).unwrap();
-        assert!(trusted_in(root.path()).is_err());
-        std::fs::remove_dir(&file).unwrap();
-        let key = include_str!("../../tests/golden/own/key.pub");
-        for (text, is_read) in [
-            (key.to_owned(), true),
-            (String::new(), false),
-            ("x".to_owned(), false),
-            (key.repeat(1000), false),
-        ] {
-            std::fs::write(&file, text).unwrap();
-            assert_eq!(trusted_in(root.path()).is_ok(), is_read);
-        }
-    }
-}
-
 /// An empty root, whatever was there.
 fn fresh_root(options: &str) -> std::io::Result<()> {
     let root = Path::new(ROOT);
@@ -244,4 +219,29 @@ pub(crate) fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> an
         macs,
         uuid,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_cannot_be_read_are_not_none() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(trusted_in(root.path()).unwrap(), None);
+        let file = root.path().join(TRUSTED);
+        std::fs::create_dir_all(&file).unwrap();
+        assert!(trusted_in(root.path()).is_err());
+        std::fs::remove_dir(&file).unwrap();
+        let key = include_str!("../../tests/golden/own/key.pub");
+        for (text, is_read) in [
+            (key.to_owned(), true),
+            (String::new(), false),
+            ("x".to_owned(), false),
+            (key.repeat(1000), false),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(trusted_in(root.path()).is_ok(), is_read);
+        }
+    }
 }
