@@ -429,7 +429,7 @@ pub struct BootFromArgs {
     #[arg(long)]
     pub plan: bool,
     /// Print the plan as JSON
-    #[arg(long, requires = "plan")]
+    #[arg(long, requires = "plan", conflicts_with_all = ["verify", "no_jump"])]
     pub json: bool,
     /// Certificates (PEM) to believe beside the usual ones; can be given more than once
     #[arg(long, value_name = "FILE")]

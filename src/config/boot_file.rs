@@ -301,6 +301,9 @@ impl Network {
         }
         match (self.address()?, self.gateway) {
             (None, Some(_)) => Err("gateway: it goes with an address".to_owned()),
+            (Some((address, _)), Some(gateway)) if address == gateway => {
+                Err(format!("gateway: {gateway} is the machine's own address"))
+            }
             (Some((address, prefix)), Some(gateway)) if !is_neighbour(address, prefix, gateway) => Err(format!(
                 "gateway: {gateway} is not in the network of the address, {address}/{prefix}"
             )),
@@ -422,6 +425,10 @@ mod tests {
             (
                 "[network]\naddress = \"fd00::5/64\"\ngateway = \"192.0.2.1\"",
                 "not in the network",
+            ),
+            (
+                "[network]\naddress = \"192.0.2.5/24\"\ngateway = \"192.0.2.5\"",
+                "the machine's own address",
             ),
             ("[network]\ndns = \"192.0.2.1\"", "line 2"),
             ("[network]\nport = \"eth0\"", "eth0"),

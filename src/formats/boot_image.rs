@@ -33,8 +33,8 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
         command_line_bytes: None,
         least_bytes: None,
     };
-    // Documentation/arch/x86/boot.rst: `boot_flag`, `header`, `version`, `cmdline_size` (since protocol 2.06).
-    if le16(head, 0x1fe) == Some(0xaa55) && is(head, 0x202, b"HdrS") {
+    // Documentation/arch/x86/boot.rst: `version`, `cmdline_size` (since protocol 2.06).
+    if is_bzimage(head) {
         let version = le16(head, 0x206).unwrap_or_default();
         let command_line_bytes = le32(head, 0x238).filter(|_| version >= 0x206);
         return Ok(Kernel {
@@ -55,8 +55,14 @@ pub(crate) fn kernel(head: &[u8]) -> Result<Kernel, String> {
         });
     }
     let archive = archive(head);
-    if is(head, 0, GZIP) && archive.is_none() {
-        return Ok(kernel("Image, packed by gzip", Some("aarch64")));
+    if is(head, 0, GZIP) {
+        let inside = inflated(head);
+        if is(&inside, ARM64.0, ARM64.1) {
+            return Ok(kernel("Image, packed by gzip", Some("aarch64")));
+        }
+        if is_bzimage(&inside) {
+            return Err("it is a kernel that gzip packed, which nobody unpacks: unpack it on the server".to_owned());
+        }
     }
     Err(match (other(head), archive) {
         (Some(other), _) => format!("it is no kernel but {other}"),
@@ -122,6 +128,11 @@ pub(crate) fn initrd(head: &[u8]) -> Result<&'static str, String> {
     })
 }
 
+/// Documentation/arch/x86/boot.rst: `boot_flag`, `header`.
+fn is_bzimage(head: &[u8]) -> bool {
+    le16(head, 0x1fe) == Some(0xaa55) && is(head, 0x202, b"HdrS")
+}
+
 const GZIP: &[u8] = b"\x1f\x8b";
 
 /// The form of an archive that begins so. What gzip packed is looked into: kernels for ARM are packed by it too.
@@ -130,13 +141,17 @@ fn archive(head: &[u8]) -> Option<&'static str> {
     let padding = head.iter().take_while(|byte| **byte == 0).count();
     let content = &head[padding..];
     let (_, form) = INITRDS.iter().find(|(magic, _)| content.starts_with(magic))?;
-    let is_kernel = is(content, 0, GZIP) && is(&inflated(content), ARM64.0, ARM64.1);
-    (!is_kernel).then_some(*form)
+    if is(content, 0, GZIP) {
+        let inside = inflated(content);
+        let is_kernel = is(&inside, ARM64.0, ARM64.1) || is_bzimage(&inside);
+        return (!is_kernel).then_some(*form);
+    }
+    Some(form)
 }
 
 /// The first bytes of what gzip packed; as many as there are of a damaged one.
 fn inflated(packed: &[u8]) -> Vec<u8> {
-    const LOOKED_AT: u64 = 64;
+    const LOOKED_AT: u64 = 1024;
     let mut bytes = Vec::new();
     let mut plain = flate2::read::GzDecoder::new(packed).take(LOOKED_AT);
     // What was read before an error stays.
@@ -272,6 +287,13 @@ pub(crate) mod tests {
             initrd(&bzimage()).unwrap_err(),
             "it is no initrd but a kernel (bzImage)"
         );
+        let packed = gzip(&bzimage());
+        assert!(
+            kernel(&packed)
+                .unwrap_err()
+                .starts_with("it is a kernel that gzip packed")
+        );
+        assert!(initrd(&packed).is_err());
         for (bytes, form) in [
             (gzip(b"070701 and what follows"), "cpio, packed by gzip"),
             (b"\x1f\x8b\x08".to_vec(), "cpio, packed by gzip"),

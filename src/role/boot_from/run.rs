@@ -82,7 +82,15 @@ pub(crate) async fn boot_to_end(config: &Config, held: &mut Option<Way>) -> anyh
         WantedEnd::Loaded => {
             console!("it is loaded: `systemctl kexec` starts it, after stopping what runs, and `kexec -e` at once")
         }
-        WantedEnd::Verified => console!("every file is whole and of a kind that can be started; nothing was loaded"),
+        WantedEnd::Verified => {
+            let compared = match session.sums(&config.sums).is_empty() {
+                true => "no sum was given to hold them against",
+                false => "their sums are right",
+            };
+            console!(
+                "every file came, as long as its server says, and looks as it should; {compared}. Nothing was loaded"
+            );
+        }
     }
     Ok(Ended::Started)
 }
@@ -151,6 +159,8 @@ async fn take_in(
         let end = match came {
             Ok(Came::Boot(wanted)) => Ok(wanted),
             Ok(Came::LocalDisk) => return Ok(Taken::Nothing),
+            // A plan in JSON knows no other way.
+            Ok(Came::Exit(0)) if session.is_plan => Err(anyhow!("the plan cannot be started")),
             Ok(Came::Exit(0)) => Err(anyhow!("the boot script ended, and wants nothing started")),
             Ok(Came::Exit(code)) => Err(anyhow!("the boot script ended with the error {code}")),
             Ok(Came::Shell) => Err(anyhow!("the boot script wants a shell opened: that is left to you")),

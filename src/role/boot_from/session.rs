@@ -50,6 +50,8 @@ pub(super) struct Session {
     pub(super) has_missed: bool,
     /// What a plan in JSON names, until it was asked for; there is no script then.
     planned: Option<Plan>,
+    /// It is such a plan, and no script.
+    pub(super) is_plan: bool,
     /// The sums that such a plan has.
     sums: Vec<Sum>,
     /// From then on the script waits no longer where something was not to be had. None: as long as it likes.
@@ -143,6 +145,7 @@ impl Session {
             waits,
             has_no_script: false,
             has_missed: false,
+            is_plan: planned.is_some(),
             planned,
             sums,
             until: None,

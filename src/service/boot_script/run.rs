@@ -118,8 +118,8 @@ impl Interpreter {
             (Waiting::Address(setting), Answer::Address(address)) => self.looked_up(&setting, address),
             (Waiting::Address(_), Answer::Failed(why)) => self.refused("nslookup", &why),
             (Waiting::Address(_), _) => self.refused("nslookup", "there is no address"),
-            (Waiting::Boot, Answer::Failed(why)) => self.refused("the kernel", &why),
-            (Waiting::Boot, _) => self.refused("the kernel", "it did not start"),
+            (Waiting::Boot, Answer::Failed(why)) => self.refused("boot", &why),
+            (Waiting::Boot, _) => self.refused("boot", "it did not start"),
         };
         match if resumed { self.settled(depth, wanted) } else { wanted } {
             Ok(Some(request)) => return request,

@@ -254,7 +254,7 @@ fn a_kernel_that_does_not_start_is_an_answer() {
         "kernel http://a/linux\nboot || echo other way\n",
         false,
     );
-    assert_eq!(ran.said, ["line 3: the kernel: no kexec here", "other way"]);
+    assert_eq!(ran.said, ["line 3: boot: no kexec here", "other way"]);
     assert_eq!(ran.end, Request::Exit(0));
 }
 
