@@ -154,7 +154,7 @@ run_target() {
         return 0
     fi
     # What is refused is refused before anything is installed or compiled.
-    [ "$target" != ramroot ] && ! { [ "$target" = demo ] && wants_ram_nodes; } || need_ramroot "$recipe"
+    if [ "$target" = ramroot ] || { [ "$target" = demo ] && wants_ram_nodes; }; then need_ramroot "$recipe"; fi
     need_clock
     need_room "$target" "$recipe"
     need_rust
