@@ -47,7 +47,7 @@ FIRST_STAGE_MAKER=$(dirname "$RECON")/first-stage
 # first_stage_sources: what decides how the first stage is made, besides the root tree and the binary.
 first_stage_sources() {
     printf '%s\n' "$FIRST_STAGE" "$TOP"/src/image/stage/*.rs "$TOP/tools/first-stage/main.rs" "$TOP/tools/first_stage.py" "$TOP/Cargo.lock" \
-        "$TOP"/src/formats/modules/*.rs "$TOP/src/formats/cpio.rs" "$TOP/src/formats/first_stage.rs"
+        "$TOP"/src/formats/modules/*.rs "$TOP/src/formats/cpio.rs" "$TOP/src/formats/first_stage.rs" "$TOP/src/formats/image.rs"
 }
 
 # make_first_stage RECIPE: what peers start from, in builds/RECIPE/first, made from the root tree; and an archive of it, which KIWI unpacks
