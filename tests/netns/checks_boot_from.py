@@ -95,7 +95,9 @@ class _Place:
         done = self.plan(*words, env=env)
         _no_secret(done)
         expect(done.returncode != 0, f"{words} is planned: {done.stdout.decode()}")
-        expect(why in done.stderr.decode(), f"{words}: {why!r} is not in {done.stderr.decode()!r}")
+        # A plan of a script that fails is a plan, and says why.
+        told = (done.stdout + done.stderr).decode()
+        expect(why in told, f"{words}: {why!r} is not in {told!r}")
 
 
 def _no_secret(done: subprocess.CompletedProcess[bytes]) -> None:
