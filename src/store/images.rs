@@ -190,16 +190,10 @@ fn add_alone(data: &Path, folder: &Path, brought: &Brought<'_>) -> Result<(), St
         Disk.sync_folder(folder).map_err(told(folder))?;
     }
     if let Some(signature) = brought.signature {
-        let (part, path) = (place.join(format!("{SIGNATURE}{PART}")), place.join(SIGNATURE));
-        let copied = || {
-            let mut copy = File::create(&part)?;
-            io::copy(&mut open_plain(signature)?.take(MAX_SIGNATURE_BYTES), &mut copy)?;
-            copy.sync_all()?;
-            fs::rename(&part, &path)?;
-            Disk.sync_folder(&place)?;
-            Disk.sync_all(data)
-        };
-        copied().map_err(told(&path))?;
+        put(&place, SIGNATURE, |file| {
+            io::copy(&mut open_plain(signature)?.take(MAX_SIGNATURE_BYTES), file).map(drop)
+        })?;
+        Disk.sync_all(data).map_err(told(data))?;
     }
     point(data, brought.name, brought.version)
 }
@@ -240,17 +234,18 @@ pub(crate) fn point(data: &Path, name: &ImageName, version: &ImageVersion) -> Re
         return Ok(());
     }
     if let Some(now) = now {
-        write(&folder, PREVIOUS, &now)?;
+        put(&folder, PREVIOUS, |file| writeln!(file, "{now}"))?;
     }
-    write(&folder, CURRENT, version)?;
+    put(&folder, CURRENT, |file| writeln!(file, "{version}"))?;
     Disk.sync_all(data).map_err(told(data))
 }
 
-fn write(folder: &Path, name: &str, version: &ImageVersion) -> Result<(), String> {
+/// A small file under its name once it is whole.
+fn put(folder: &Path, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), String> {
     let (path, part) = (folder.join(name), folder.join(format!("{name}{PART}")));
     let written = || {
         let mut file = File::create(&part)?;
-        writeln!(file, "{version}")?;
+        fill(&mut file)?;
         file.sync_all()?;
         fs::rename(&part, &path)?;
         Disk.sync_folder(folder)

@@ -45,12 +45,11 @@ impl Reader {
         }
     }
 
-    /// For a node whose image is not here; a menu has other things to offer.
-    fn without_image(self, master: SocketAddr, who: &Who, reason: &str) -> Option<String> {
+    /// For a node whose image is not here.
+    fn without_image(self, master: SocketAddr, who: &Who, reason: &str) -> String {
         match self {
-            Reader::Ipxe => Some(ipxe::no_image(master, who.mac, reason)),
-            Reader::Menu => None,
-            Reader::Grub => Some(grub::no_image(reason)),
+            Reader::Ipxe | Reader::Menu => ipxe::no_image(master, who.mac, reason),
+            Reader::Grub => grub::no_image(reason),
         }
     }
 }
@@ -100,11 +99,9 @@ pub(super) async fn script(asked: Asked<'_>, master: SocketAddr, who: &Who, read
         Plan::NoNode => forget_image(asked, is_noted),
         Plan::Missing(word, why) => {
             let reason = format!("the image {word} is not here, or not whole");
-            if let Some(text) = reader.without_image(master, who, &reason) {
-                forget_image(asked, is_noted);
-                tell_refused(asked, &why);
-                return boot_script(text);
-            }
+            forget_image(asked, is_noted);
+            tell_refused(asked, &why);
+            return boot_script(reader.without_image(master, who, &reason));
         }
         Plan::Image(image) => start_image(asked, is_noted, &mut boot, &image),
         Plan::Failsafe(why) => start_failsafe(asked, is_noted, &mut boot, why),
@@ -264,10 +261,10 @@ async fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) -> bool
     if asked.head {
         return false;
     }
-    let settings = asked.site.settings.now();
-    let is_its = own_files::is_believed(asked.site, &settings, asked.client, who.mac.as_slice()).await;
     let (site, client) = (asked.site, asked.client);
-    let policy = site.settings.now().policy(who.mac.as_slice(), who.uuid.as_deref());
+    let settings = site.settings.now();
+    let is_its = own_files::is_believed(site, &settings, client, who.mac.as_slice()).await;
+    let policy = settings.policy(who.mac.as_slice(), who.uuid.as_deref());
     let stage = first_stage_of(site, client, policy.post_action);
     let bus = bus_of(site, who);
     let said = LoaderReport {

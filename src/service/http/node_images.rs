@@ -80,15 +80,15 @@ pub(super) async fn plan(
             table.failed_starts(mac, client, &choices.wanted),
         )
     };
+    if decision == Decision::Wanted {
+        return Plan::Image(found.wanted);
+    }
     let (name, version) = &choices.wanted;
     let times = match failed {
         1 => "once".to_owned(),
         failed => format!("{failed} times"),
     };
     let mut why = format!("{name}@{version} was started {times} and did not come up");
-    if decision == Decision::Wanted {
-        return Plan::Image(found.wanted);
-    }
     if let Some(previous) = found
         .previous
         .filter(|previous| previous != version && (!found.was_up || decision == Decision::Previous))

@@ -37,7 +37,7 @@ pub(super) async fn answer(asked: Asked<'_>, who: &Who) -> Response<Body> {
         return line(StatusCode::BAD_REQUEST, "mac= wants the MAC of the node's port");
     };
     let settings = site.settings.now();
-    match is_port(site, &settings, client, mac).await {
+    match is_one_of(site, &settings, client, &[mac]).await {
         Ok(true) => {}
         Ok(false) => {
             tracing::warn!(%client, %mac, "the files of a node were asked for by somebody else");
@@ -95,25 +95,25 @@ fn in_pieces(bytes: Bytes, place: Place) -> Response<Body> {
 /// Whether it is certain enough who asks for what changes something of a machine: by its address and one of these ports. A person at the
 /// master may do as if.
 pub(super) async fn is_believed(site: &Site, settings: &Settings, client: IpAddr, macs: &[MacAddr]) -> bool {
-    if client.is_loopback() {
-        return true;
-    }
-    for mac in macs.iter().take(MAX_PORTS) {
-        if is_port(site, settings, client, *mac).await.unwrap_or(false) {
-            return true;
-        }
-    }
-    false
+    let macs = &macs[..macs.len().min(MAX_PORTS)];
+    client.is_loopback() || is_one_of(site, settings, client, macs).await.unwrap_or(false)
 }
 
-/// Whether an address is that of this port: as the kernel knows its own links, or, in a network behind a router, as it was leased there.
+/// Whether an address is that of one of these ports: as the kernel knows its own links, or, in a network behind a router, as it was leased
+/// there.
 ///
 /// # Errors
 /// The kernel does not answer.
-async fn is_port(site: &Site, settings: &Settings, client: IpAddr, mac: MacAddr) -> io::Result<bool> {
+async fn is_one_of(site: &Site, settings: &Settings, client: IpAddr, macs: &[MacAddr]) -> io::Result<bool> {
     match client {
-        IpAddr::V4(address) if settings.is_routed(address) => Ok(has_leased(site, mac, address, clock::unix_time())),
-        _ => Ok(neighbours::port_of(client).await? == Some(mac)),
+        IpAddr::V4(address) if settings.is_routed(address) => {
+            let now = clock::unix_time();
+            Ok(macs.iter().any(|mac| has_leased(site, *mac, address, now)))
+        }
+        _ if macs.is_empty() => Ok(false),
+        _ => Ok(neighbours::port_of(client)
+            .await?
+            .is_some_and(|port| macs.contains(&port))),
     }
 }
 
