@@ -2,11 +2,12 @@
 //! first stage by its boot loader. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::cmdline::{is_of_one_machine, not_a_host};
 use crate::model::{BondMode, BootMethod, MacAddr, OnFailure};
 
 /// What the boot image is told.
@@ -152,14 +153,18 @@ impl BootFile {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let file = read_lines(text).map_err(|mistakes| mistakes.join("; "))?;
         let tables = [
-            ("boot", file.boot.check()),
-            ("assisted", file.assisted.check(&file.boot)),
-            ("network", file.network.check()),
+            ("boot", file.boot.mistakes()),
+            ("assisted", file.assisted.mistakes(&file.boot)),
+            ("network", file.network.mistakes()),
         ];
-        let wrong = |(table, checked): (&str, Result<(), String>)| checked.err().map(|why| format!("[{table}] {why}"));
-        match tables.into_iter().filter_map(wrong).collect::<Vec<_>>() {
-            wrong if wrong.is_empty() => Ok(file),
-            wrong => Err(wrong.join("; ")),
+        let of_table = |(table, mistakes): (&str, Vec<String>)| -> Vec<String> {
+            mistakes.iter().map(|why| format!("[{table}] {why}")).collect()
+        };
+        let mut mistakes: Vec<String> = tables.into_iter().flat_map(of_table).collect();
+        mistakes.truncate(MAX_MISTAKES);
+        match mistakes.is_empty() {
+            true => Ok(file),
+            false => Err(mistakes.join("; ")),
         }
     }
 }
@@ -175,40 +180,43 @@ impl Boot {
         self.token_file.is_some()
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
         if self.token_file.as_ref().is_some_and(|name| name != TOKEN_FILE) {
-            return Err(format!(
+            mistakes.push(format!(
                 "token-file: only a file named {TOKEN_FILE:?} is handed over by the boot loader"
             ));
         }
-        if self.header.len() > MAX_HEADERS {
-            return Err(format!("header: more than {MAX_HEADERS} of them"));
-        }
-        for (number, header) in (1..).zip(&self.header) {
-            let (name, value) = header.split_once(':').unwrap_or_default();
-            if name.trim().is_empty() || header.contains(|c: char| c.is_control()) {
-                return Err(format!("header: number {number} is not written as \"Name: value\""));
-            }
-            if value.trim() == TOKEN && !self.wants_token() {
-                return Err(format!("header: {TOKEN} goes with token-file = {TOKEN_FILE:?}"));
-            }
-        }
+        mistakes.extend(self.header_mistakes());
         let append = self.append.as_deref().unwrap_or_default();
         if append.len() > MAX_APPEND_BYTES {
-            return Err(format!(
+            mistakes.push(format!(
                 "append: it has {} bytes, and no kernel takes more than {MAX_APPEND_BYTES}",
                 append.len()
             ));
         }
         if append.contains(|c: char| c.is_control()) {
-            return Err("append: it stands in one line".to_owned());
+            mistakes.push("append: it stands in one line".to_owned());
         }
-        for (name, sum) in &self.sha256 {
-            if sum.len() != 64 || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Err(format!("sha256: that of {name:?} is not 64 digits in hexadecimal"));
+        let is_sum = |sum: &str| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let sums = self.sha256.iter().filter(|(_, sum)| !is_sum(sum));
+        mistakes.extend(sums.map(|(name, _)| format!("sha256: that of {name:?} is not 64 digits in hexadecimal")));
+        mistakes
+    }
+
+    fn header_mistakes(&self) -> Vec<String> {
+        if self.header.len() > MAX_HEADERS {
+            return vec![format!("header: more than {MAX_HEADERS} of them")];
+        }
+        let mistake = |(number, header): (usize, &String)| {
+            let (name, value) = header.split_once(':').unwrap_or_default();
+            if name.trim().is_empty() || header.contains(|c: char| c.is_control()) {
+                return Some(format!("header: number {number} is not written as \"Name: value\""));
             }
-        }
-        Ok(())
+            let wants_token = value.trim() == TOKEN && !self.wants_token();
+            wants_token.then(|| format!("header: {TOKEN} goes with token-file = {TOKEN_FILE:?}"))
+        };
+        (1..).zip(&self.header).filter_map(mistake).collect()
     }
 
     /// The headers with the token in its place: under the name that one of them gives it, else as RFC 6750 has it.
@@ -238,29 +246,40 @@ impl Infra {
         refresh.or(self.token_file.as_ref().map(|_| TokenKind::Access))
     }
 
-    fn check(&self, boot: &Boot) -> Result<(), String> {
+    fn mistakes(&self, boot: &Boot) -> Vec<String> {
         let names = [&self.token_file, &self.refresh_token_file];
-        if names
-            .iter()
-            .any(|name| name.as_ref().is_some_and(|name| name != TOKEN_FILE))
-        {
-            return Err(format!(
+        let is_other = |name: &&Option<String>| name.as_ref().is_some_and(|name| name != TOKEN_FILE);
+        let mut mistakes = Vec::new();
+        if names.iter().any(is_other) {
+            mistakes.push(format!(
                 "only a file named {TOKEN_FILE:?} is handed over by the boot loader"
             ));
         }
-        match (&self.infra_env, self) {
-            (None, other) if *other == Infra::default() => Ok(()),
-            (None, _) => Err("there is no infra-env".to_owned()),
-            _ if boot.url().is_some() => Err("infra-env: it does not go with the url of [boot]".to_owned()),
-            _ if boot.wants_token() => Err("it has a token-file of its own; that of [boot] is for a url".to_owned()),
-            _ if names.iter().all(|name| name.is_some()) => {
-                Err("token-file, refresh-token-file: one of them".to_owned())
+        if self.infra_env.is_none() {
+            if *self != Infra::default() {
+                mistakes.push("there is no infra-env".to_owned());
             }
-            _ if self.token_url.is_some() && self.refresh_token_file.is_none() => {
-                Err("token-url: it goes with refresh-token-file".to_owned())
-            }
-            _ => Ok(()),
+            return mistakes;
         }
+        let mut refuse = |is_mistake: bool, why: &str| {
+            if is_mistake {
+                mistakes.push(why.to_owned());
+            }
+        };
+        refuse(boot.url().is_some(), "infra-env: it does not go with the url of [boot]");
+        refuse(
+            boot.wants_token(),
+            "it has a token-file of its own; that of [boot] is for a url",
+        );
+        refuse(
+            names.iter().all(|name| name.is_some()),
+            "token-file, refresh-token-file: one of them",
+        );
+        refuse(
+            self.token_url.is_some() && self.refresh_token_file.is_none(),
+            "token-url: it goes with refresh-token-file",
+        );
+        mistakes
     }
 }
 
@@ -282,32 +301,60 @@ impl Network {
         self.bond_mode.unwrap_or_default()
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.dns.len() > MAX_NAME_SERVERS {
-            return Err(format!("dns: more than {MAX_NAME_SERVERS} name servers"));
-        }
-        if self.vlan.is_some_and(|number| !(1..=4094).contains(&number)) {
-            return Err("vlan: it is a number from 1 to 4094".to_owned());
-        }
-        if self.bond_mode.is_some() && self.bond.is_empty() {
-            return Err("bond-mode: it goes with bond".to_owned());
-        }
-        if !self.bond.is_empty() && self.port.is_some() {
-            return Err("port: it does not go with bond, which names its ports".to_owned());
-        }
-        let different: BTreeSet<_> = self.bond.iter().collect();
-        if different.len() != self.bond.len() || self.bond.len() == 1 || self.bond.len() > MAX_BOND_PORTS {
-            return Err(format!("bond: it is a list of 2 to {MAX_BOND_PORTS} different ports"));
-        }
-        match (self.address()?, self.gateway) {
-            (None, Some(_)) => Err("gateway: it goes with an address".to_owned()),
-            (Some((address, _)), Some(gateway)) if address == gateway => {
-                Err(format!("gateway: {gateway} is the machine's own address"))
+    fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        let mut refuse = |is_mistake: bool, why: &str| {
+            if is_mistake {
+                mistakes.push(why.to_owned());
             }
-            (Some((address, prefix)), Some(gateway)) if !is_neighbour(address, prefix, gateway) => Err(format!(
+        };
+        refuse(
+            self.dns.len() > MAX_NAME_SERVERS,
+            &format!("dns: more than {MAX_NAME_SERVERS} name servers"),
+        );
+        for server in &self.dns {
+            refuse(
+                !is_of_one_machine(*server),
+                &format!("dns: {server} is no address of one machine"),
+            );
+        }
+        refuse(
+            self.vlan.is_some_and(|number| !(1..=4094).contains(&number)),
+            "vlan: it is a number from 1 to 4094",
+        );
+        refuse(
+            self.bond_mode.is_some() && self.bond.is_empty(),
+            "bond-mode: it goes with bond",
+        );
+        refuse(
+            !self.bond.is_empty() && self.port.is_some(),
+            "port: it does not go with bond, which names its ports",
+        );
+        let different: BTreeSet<_> = self.bond.iter().collect();
+        refuse(
+            different.len() != self.bond.len() || self.bond.len() == 1 || self.bond.len() > MAX_BOND_PORTS,
+            &format!("bond: it is a list of 2 to {MAX_BOND_PORTS} different ports"),
+        );
+        mistakes.extend(self.address_mistake());
+        mistakes
+    }
+
+    /// What is wrong with the address, or with the gateway if that is right.
+    fn address_mistake(&self) -> Option<String> {
+        match (self.address(), self.gateway) {
+            (Err(why), _) => Some(why),
+            (Ok(None), Some(_)) => Some("gateway: it goes with an address".to_owned()),
+            (Ok(Some((address, _))), Some(gateway)) if address == gateway => {
+                Some(format!("gateway: {gateway} is the machine's own address"))
+            }
+            (Ok(Some((address, prefix))), Some(gateway)) if !is_neighbour(address, prefix, gateway) => Some(format!(
                 "gateway: {gateway} is not in the network of the address, {address}/{prefix}"
             )),
-            _ => Ok(()),
+            (Ok(Some((_, prefix))), Some(gateway)) => {
+                let not = not_a_host(gateway, prefix)?;
+                Some(format!("gateway: {gateway} {not}"))
+            }
+            _ => None,
         }
     }
 }
@@ -316,13 +363,12 @@ impl Network {
 fn is_neighbour(address: IpAddr, prefix: u8, other: IpAddr) -> bool {
     match (address, other) {
         (IpAddr::V4(address), IpAddr::V4(other)) => {
-            let differs = (address.to_bits() ^ other.to_bits()).leading_zeros();
-            differs >= u32::from(prefix) && address != other && other != Ipv4Addr::UNSPECIFIED
+            let same = (address.to_bits() ^ other.to_bits()).leading_zeros();
+            same >= u32::from(prefix)
         }
         (IpAddr::V6(address), IpAddr::V6(other)) => {
-            let differs = (address.to_bits() ^ other.to_bits()).leading_zeros();
-            other.is_unicast_link_local()
-                || (differs >= u32::from(prefix) && address != other && other != Ipv6Addr::UNSPECIFIED)
+            let same = (address.to_bits() ^ other.to_bits()).leading_zeros();
+            other.is_unicast_link_local() || same >= u32::from(prefix)
         }
         _ => false,
     }
@@ -430,6 +476,15 @@ mod tests {
                 "[network]\naddress = \"192.0.2.5/24\"\ngateway = \"192.0.2.5\"",
                 "the machine's own address",
             ),
+            ("[network]\naddress = \"192.0.2.255/24\"", "is the broadcast address"),
+            ("[network]\naddress = \"192.0.2.0/24\"", "is the network itself"),
+            ("[network]\naddress = \"224.0.0.1/24\"", "of one machine"),
+            ("[network]\naddress = \"::1/64\"", "of one machine"),
+            (
+                "[network]\naddress = \"192.0.2.5/24\"\ngateway = \"192.0.2.255\"",
+                "gateway: 192.0.2.255 is the broadcast",
+            ),
+            ("[network]\ndns = [\"0.0.0.0\"]", "dns: 0.0.0.0 is no"),
             ("[network]\ndns = \"192.0.2.1\"", "line 2"),
             ("[network]\nport = \"eth0\"", "eth0"),
             ("[network]\nvlan = 4095", "1 to 4094"),
@@ -460,10 +515,26 @@ mod tests {
         assert!(BootFile::read(b"\xff\xfe[\0b\0").err().unwrap().contains("UTF-8"));
         for good in [
             "[network]\naddress = \"fd00::5/64\"\ngateway = \"fe80::1\"",
+            "[network]\naddress = \"192.0.2.0/31\"\ngateway = \"192.0.2.1\"",
             "[network]\naddress = \"fd00::5/64\"\ngateway = \"fd00::1\"",
         ] {
             assert!(BootFile::read(good.as_bytes()).is_ok(), "{good}");
         }
+    }
+
+    /// A person goes to the machine once.
+    #[test]
+    fn mistakes_of_values_are_all_named_at_once() {
+        let text = "[boot]\nheader = [\"a: @token\", \"b\"]\nappend = \"a\\nb\"\nsha256 = { k = \"1\", i = \"2\" }\n\
+                    [network]\ndns = [\"0.0.0.0\"]\nvlan = 0\nbond-mode = \"802.3ad\"\ngateway = \"192.0.2.1\"";
+        let said = why(text);
+        let places: Vec<_> = said
+            .split("; ")
+            .map(|why| why.split(':').next().unwrap_or_default())
+            .collect();
+        let boot = ["header", "header", "append", "sha256", "sha256"].map(|name| format!("[boot] {name}"));
+        let network = ["dns", "vlan", "bond-mode", "gateway"].map(|name| format!("[network] {name}"));
+        assert_eq!(places, [&boot[..], &network[..]].concat(), "{said}");
     }
 
     /// What is told of a mistake stands on a screen.

@@ -26,6 +26,7 @@ from vdc import (
     fetches,
     firmware,
     gpt,
+    lacp_partner,
     measure,
     nvram,
     nvram_seed,
@@ -70,6 +71,23 @@ class Trunk(unittest.TestCase):
         self.assertEqual(port.inwards(frame, None), [frame])
         self.assertEqual(port.outwards(answer), [answer])
         self.assertEqual((port.tagged, port.bare), (1, 1))
+
+
+class Lacp(unittest.TestCase):
+    def test_a_machine_is_answered_with_what_it_said(self) -> None:
+        actor = lacp_partner.Information(bytes.fromhex("525400120001"), 9, 1, 0x45)
+        # The answer to an answer: who answers is told apart from who is answered.
+        frame = lacp_partner.answer(3, actor)
+        # IEEE 802.1AX-2020 table 6-17 and figure 6-7: 14 bytes of head, 110 of LACPDU.
+        self.assertEqual((len(frame), frame[12:16].hex(), frame[16:18].hex()), (124, "88090101", "0114"))
+        self.assertEqual((frame[36:38].hex(), frame[56:58].hex(), frame[72:74].hex()), ("0214", "0310", "0000"))
+        said = lacp_partner.read(frame)
+        assert said is not None
+        self.assertEqual((said[0].system, said[0].port, said[0].distributes()), (lacp_partner.SYSTEM, 3, True))
+        self.assertEqual(said[1], actor)
+        self.assertFalse(actor.distributes())
+        for other in (b"", frame[:40], frame[:12] + b"\x08\0" + frame[14:], frame[:36] + b"\3" + frame[37:]):
+            self.assertIsNone(lacp_partner.read(other))
 
 
 class Packets(unittest.TestCase):

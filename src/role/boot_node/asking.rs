@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::load::small_file;
-use crate::model::backoff;
 use crate::model::console::console;
+use crate::model::{Lifetime, backoff};
 use crate::role::boot_from::settings::ipv6_addresses;
 use crate::role::peer::network::{Leased, MENTION, ask6, exchange, exchange6, waiting};
 use crate::service::dhcp6::probe as probe6;
@@ -52,8 +52,7 @@ pub(super) struct Leased6 {
     pub(super) address: Option<Ipv6Addr>,
     /// Who gave it, by its DUID.
     pub(super) server: Vec<u8>,
-    /// For which that is, or is for ever.
-    pub(super) seconds: u32,
+    pub(super) lifetime: Lifetime,
     pub(super) name_servers: Vec<Ipv6Addr>,
     /// The URL that is named to boot, as it stands there.
     pub(super) boot_file: Vec<u8>,
@@ -64,7 +63,7 @@ impl Leased6 {
         Leased6 {
             address: reply.address,
             server: reply.server,
-            seconds: reply.seconds,
+            lifetime: reply.lifetime,
             name_servers: reply.name_servers,
             boot_file: reply.boot_file,
         }

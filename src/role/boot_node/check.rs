@@ -9,7 +9,7 @@ use super::{Beside, config, read, what};
 use crate::config::KernelLine;
 use crate::config::boot_file::{BootFile, Network};
 use crate::config::boot_sources::Texts;
-use crate::model::BootMethod;
+use crate::model::{BootMethod, secrets};
 use crate::role::boot_from::way;
 
 /// Stands for a token that is put beside the settings later.
@@ -58,6 +58,9 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     }
     line("on failure", &file.boot.on_failure.to_string());
     line("network", &network(&file.network));
+    for (label, words) in reached_by(&file) {
+        line(label, &words);
+    }
     let wants_token = file.boot.wants_token() || file.assisted.token().is_some();
     if wants_token && !has_token {
         line("missing", "the file token, with the secret, beside it");
@@ -69,6 +72,37 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
         );
     }
     Ok(out)
+}
+
+/// What else the URL is reached by, each with its label. Values of headers are secrets.
+fn reached_by(file: &BootFile) -> Vec<(&'static str, String)> {
+    let join = |list: Vec<String>| Some(list.join(", ")).filter(|list| !list.is_empty());
+    let names = |header: &String| header.split(':').next().unwrap_or_default().trim().to_owned();
+    let sums = file.boot.sha256.keys().map(|name| format!("of {name}"));
+    // As it is read, and without the password of it.
+    let proxy = |given: &str| match given.contains("://") {
+        true => secrets::url(given),
+        false => secrets::url(&format!("http://{given}")),
+    };
+    let lines = [
+        ("gateway", file.network.gateway.map(|gateway| gateway.to_string())),
+        ("dns", join(file.network.dns.iter().map(ToString::to_string).collect())),
+        ("proxy", file.boot.proxy.as_deref().map(proxy)),
+        ("headers", join(file.boot.header.iter().map(names).collect())),
+        ("SHA-256", join(sums.collect())),
+        (
+            "append",
+            file.boot
+                .append
+                .as_deref()
+                .filter(|words| !words.is_empty())
+                .map(secrets::text),
+        ),
+    ];
+    lines
+        .into_iter()
+        .filter_map(|(label, words)| Some((label, words?)))
+        .collect()
 }
 
 /// How an address is had, and of which port.
@@ -138,6 +172,20 @@ mod tests {
         }
         let said = of(&text.replace("only-ca = true\n", ""), &[("token", "hunter2\n")]).unwrap();
         assert!(!said.contains("missing") && !said.contains("hunter2"), "{said}");
+        let more = "[boot]\nproxy = \"u:hunter2@p:3128\"\nheader = [\"X-Site: hunter2\"]\nappend = \"quiet\"\n[boot.sha256]\n\"linux\" = \"{}\"\n\
+                    [network]\naddress = \"192.0.2.5/24\"\ngateway = \"192.0.2.1\"\ndns = [\"192.0.2.53\", \"2001:db8::53\"]\n";
+        let said = of(&more.replace("{}", &"ab".repeat(32)), &[]).unwrap();
+        for words in [
+            "gateway     192.0.2.1",
+            "dns         192.0.2.53, 2001:db8::53",
+            "proxy       http://[hidden]@p:3128",
+            "headers     X-Site\n",
+            "SHA-256     of linux",
+            "append      quiet",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(!said.contains("hunter2"), "{said}");
         let infra =
             "[assisted]\ninfra-env = \"01234567-89ab-cdef-0123-456789abcdef\"\nrefresh-token-file = \"token\"\n";
         let said = of(infra, &[]).unwrap();

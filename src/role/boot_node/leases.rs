@@ -7,10 +7,10 @@ use anyhow::Context;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep};
 
-use crate::model::backoff;
 use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
-use crate::role::peer::lease::{hold, pause};
+use crate::model::{Lifetime, backoff};
+use crate::role::peer::lease::hold;
 use crate::role::peer::network::{Leased, ask6, exchange, exchange6};
 use crate::service::dhcp6::probe as probe6;
 use crate::sys::netif::{Link, Netlink};
@@ -103,13 +103,8 @@ pub(super) struct Held6 {
     pub(super) address: Ipv6Addr,
     /// The DUID of who gave it.
     pub(super) server: Vec<u8>,
-    /// Its valid lifetime; the highest number is for ever (RFC 8415 §7.7).
-    pub(super) seconds: u32,
+    pub(super) lifetime: Lifetime,
 }
-
-/// From then on any server may make it longer, in tenths of its lifetime: what RFC 8415 §21.4 would have a server say as T2. What one says
-/// is not read, so the first question may come after its T1.
-const ANYBODY_TENTHS: u32 = 8;
 
 /// How a lease of IPv6 goes on.
 enum Next6 {
@@ -147,43 +142,39 @@ pub(super) async fn keep6(netlink: Netlink, link: Link, held: Held6) {
     let Held6 {
         address,
         mut server,
-        mut seconds,
+        mut lifetime,
     } = held;
     let mut has = Some(address);
     let mut given = Instant::now();
     loop {
-        sleep(pause(
-            Some(seconds).filter(|seconds| *seconds != u32::MAX),
-            given.elapsed(),
-        ))
-        .await;
+        sleep(lifetime.pause(given.elapsed())).await;
         let socket = udp::on_interface_v6(&link.name, link.index, 546, &[]);
-        let is_late = given.elapsed() >= Duration::from_secs(seconds.into()) / 10 * ANYBODY_TENTHS;
+        let is_late = lifetime.is_anybodys(given.elapsed());
         let reply = match &socket {
             Ok(socket) => more_time(socket, &link, has.map(|address| (address, &server[..])), is_late).await,
             Err(_) => Next6::Silence,
         };
         let is_refused = matches!(reply, Next6::Over);
         let next = match reply {
-            Next6::Given(reply) => reply.address.map(|address| (address, reply.seconds, reply.server)),
+            Next6::Given(reply) => reply.address.map(|address| (address, reply.lifetime, reply.server)),
             Next6::Over | Next6::Silence => None,
         };
-        let is_over = is_refused || (seconds != u32::MAX && given.elapsed() >= Duration::from_secs(seconds.into()));
+        let is_over = is_refused || lifetime.is_over(given.elapsed());
         if let Some(old) = has.filter(|old| next.as_ref().map_or(is_over, |(next, ..)| next != old)) {
             lose(&netlink, &link, old.into()).await;
             has = None;
             // Another is asked for soon.
-            seconds = 0;
+            lifetime = Lifetime::OVER;
         }
         let Some((next, longer, from)) = next else { continue };
-        (seconds, server, given) = (longer, from, Instant::now());
+        (lifetime, server, given) = (longer, from, Instant::now());
         if has.is_none() {
             match set6(&netlink, &link, next).await {
                 Ok(()) => has = Some(next),
                 Err(error) => {
                     console!("{error:#}");
                     // The next try is soon.
-                    seconds = 0;
+                    lifetime = Lifetime::OVER;
                 }
             }
         }
@@ -229,7 +220,7 @@ mod tests {
         let given = Held6 {
             address,
             server: given.server,
-            seconds: given.seconds,
+            lifetime: given.lifetime,
         };
         held.spawn(keep6(netlink.clone(), link.clone(), given));
         // Both sleep by then.

@@ -235,7 +235,7 @@ impl Uplink {
                         let held = Held6 {
                             address,
                             server: given.server.clone(),
-                            seconds: given.seconds,
+                            lifetime: given.lifetime,
                         };
                         tokio::spawn(keep6(netlink.clone(), link.clone(), held));
                     }
@@ -313,6 +313,7 @@ async fn master_on(link: &Link) -> io::Result<Option<IpAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Lifetime;
 
     fn link(index: u32) -> Link {
         Link {
@@ -330,7 +331,7 @@ mod tests {
             prefix: 24,
             server: [192, 0, 2, 1].into(),
             router: None,
-            seconds: None,
+            lifetime: Lifetime::OVER,
             name_servers: Vec::new(),
             boot_file: file.as_bytes().to_vec(),
             is_of_recon,

@@ -10,9 +10,9 @@ use dhcproto::v4::MessageType;
 use dhcproto::v6;
 use tokio::net::UdpSocket;
 
-use crate::model::MacAddr;
 use crate::model::console::console;
 use crate::model::ula::LINK_PREFIX;
+use crate::model::{Lifetime, MacAddr};
 use crate::service::dhcp4::probe::{Ask, Overheard, heard, packet};
 use crate::service::dhcp6::probe as probe6;
 use crate::service::dhcp6::wire::MAX_DATAGRAM;
@@ -108,8 +108,7 @@ pub(crate) struct Leased {
     pub prefix: u8,
     pub server: Ipv4Addr,
     pub router: Option<Ipv4Addr>,
-    /// Seconds; `None` where the server named none.
-    pub seconds: Option<u32>,
+    pub lifetime: Lifetime,
     pub name_servers: Vec<Ipv4Addr>,
     /// What the server names to boot, as it stands there.
     pub boot_file: Vec<u8>,
@@ -274,7 +273,7 @@ async fn ask(
                     prefix: spoken.netmask.map_or(24, |mask| u32::from(mask).leading_ones() as u8),
                     server: spoken.server,
                     router: spoken.router,
-                    seconds: spoken.lease_seconds,
+                    lifetime: spoken.lifetime,
                     name_servers: spoken.name_servers,
                     boot_file: spoken.boot_file,
                     is_of_recon: spoken.recon,

@@ -42,6 +42,16 @@ struct Frame {
     free: bool,
 }
 
+impl Frame {
+    /// The line that runs, and of which script if it is not the one that was begun with.
+    fn place(&self) -> String {
+        match (&self.image, &self.url) {
+            (Some(_), Some(url)) => format!("line {} of {}", self.number, without_user(url)),
+            _ => format!("line {}", self.number),
+        }
+    }
+}
+
 enum Waiting {
     Nothing,
     Image(Image, Then),
@@ -178,7 +188,7 @@ impl Interpreter {
     fn at(&self, what: &str) -> String {
         self.frames
             .last()
-            .map_or_else(|| what.to_owned(), |frame| format!("line {}: {what}", frame.number))
+            .map_or_else(|| what.to_owned(), |frame| format!("{}: {what}", frame.place()))
     }
 
     fn note(&mut self, result: Result<(), String>) {
@@ -418,19 +428,21 @@ impl Interpreter {
     fn leave(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
         self.put_back(&frame);
-        match (self.frames.last_mut(), frame.last) {
+        let last = match &frame.last {
+            Err(why) if why.is_empty() => {
+                let why = "what it asks is not so, and the script does not say what to do then";
+                Err(format!("{}: {why}", frame.place()))
+            }
+            Err(why) => Err(format!("{}: {why}", frame.place())),
+            Ok(()) => Ok(()),
+        };
+        match (self.frames.last_mut(), last) {
             (Some(above), last) => {
                 above.last = last;
                 self.between();
             }
             (None, Ok(())) => self.ended = Some(Request::Exit(0)),
-            (None, Err(why)) if why.is_empty() => {
-                self.ended = Some(Request::Failed(format!(
-                    "line {}: what it asks is not so, and the script does not say what to do then",
-                    frame.number
-                )));
-            }
-            (None, Err(why)) => self.ended = Some(Request::Failed(format!("line {}: {why}", frame.number))),
+            (None, Err(why)) => self.ended = Some(Request::Failed(why)),
         }
     }
 

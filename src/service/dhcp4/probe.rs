@@ -9,7 +9,7 @@ use etherparse::{SlicedPacket, TransportSlice};
 
 use crate::config::site_key::{Nonce, Tag};
 use crate::formats::bytes::hex;
-use crate::model::MacAddr;
+use crate::model::{Lifetime, MacAddr};
 
 use super::layout::{self, MIN_MESSAGE};
 use super::{
@@ -99,7 +99,8 @@ pub struct ServerMessage {
     pub netmask: Option<Ipv4Addr>,
     /// The first router it names.
     pub router: Option<Ipv4Addr>,
-    pub lease_seconds: Option<u32>,
+    /// Of that address.
+    pub lifetime: Lifetime,
     pub name_servers: Vec<Ipv4Addr>,
     /// What it names to boot, as it stands there; empty where it names nothing.
     pub boot_file: Vec<u8>,
@@ -156,7 +157,11 @@ fn server_message(message: &Message, class: &[u8], kind: MessageType, server: Ip
         yours: message.yiaddr(),
         netmask: option!(message, SubnetMask).copied(),
         router: option!(message, Router).and_then(|routers| routers.first().copied()),
-        lease_seconds: option!(message, AddressLeaseTime).copied(),
+        lifetime: Lifetime::of_dhcp(
+            option!(message, AddressLeaseTime).copied(),
+            option!(message, Renewal).copied(),
+            option!(message, Rebinding).copied(),
+        ),
         name_servers: option!(message, DomainNameServer).cloned().unwrap_or_default(),
         boot_file: boot_file(message).to_vec(),
     }
@@ -242,11 +247,13 @@ const ARCH_X64: u16 = 7;
 const FIRMWARE_CLASS: &[u8] = b"PXEClient:Arch:00007:UNDI:003016";
 
 /// What this program asks for its own address, ...
-const WANTED: [OptionCode; 6] = [
+const WANTED: [OptionCode; 8] = [
     OptionCode::SubnetMask,
     OptionCode::Router,
     OptionCode::DomainNameServer,
     OptionCode::AddressLeaseTime,
+    OptionCode::Renewal,
+    OptionCode::Rebinding,
     OptionCode::ClassIdentifier,
     OptionCode::BootfileName,
 ];
@@ -492,7 +499,7 @@ mod tests {
                 panic!("{ask:?} asks for nothing");
             };
             let asked: Vec<u8> = asked.iter().map(|code| u8::from(*code)).collect();
-            assert_eq!(asked, [1, 3, 6, 51, 60, 67], "{ask:?}");
+            assert_eq!(asked, [1, 3, 6, 51, 58, 59, 60, 67], "{ask:?}");
         }
     }
 
@@ -513,6 +520,8 @@ mod tests {
         let options = [
             DhcpOption::SubnetMask(Ipv4Addr::new(255, 0, 0, 0)),
             DhcpOption::AddressLeaseTime(600),
+            DhcpOption::Renewal(60),
+            DhcpOption::Rebinding(120),
             DhcpOption::DomainNameServer(vec![Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 0, 54)]),
             DhcpOption::BootfileName(b"http://10.0.0.1/boot.ipxe\0".to_vec()),
         ];
@@ -527,7 +536,7 @@ mod tests {
             yours: Ipv4Addr::new(10, 0, 0, 9),
             netmask: Some(Ipv4Addr::new(255, 0, 0, 0)),
             router: None,
-            lease_seconds: Some(600),
+            lifetime: Lifetime::of_dhcp(Some(600), Some(60), Some(120)),
             name_servers: vec![Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 0, 54)],
             boot_file: b"http://10.0.0.1/boot.ipxe".to_vec(),
         };

@@ -56,8 +56,8 @@ fn lengths(code: u8) -> Option<std::ops::RangeInclusive<usize>> {
         // Likewise name servers, of which the first few count.
         3 | 6 => Some(4..=MAX_DATAGRAM),
         118 => Some(4..=4),
-        // Lease time.
-        51 => Some(4..=4),
+        // Lease time, and T1 and T2 of it.
+        51 | 58 | 59 => Some(4..=4),
         53 | OVERLOAD => Some(1..=1),
         // Parameter request list, vendor class, client identifier. These and the next may be longer, in pieces.
         55 | 60 | 61 => Some(1..=MAX_DATAGRAM),

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, Message, MessageType, ORO, OptionCode};
 
-use crate::model::MacAddr;
+use crate::model::{Lifetime, MacAddr};
 
 use super::client::class_entries;
 use super::{AGENT_CLASS, ENTERPRISE, MASTER_CLASS, PROBE_CLASS, wire};
@@ -22,8 +22,8 @@ pub struct ServerReply {
     pub recon: bool,
     /// Address it gives or promises.
     pub address: Option<Ipv6Addr>,
-    /// Seconds for which that is (its valid lifetime); for ever where it is the highest number (RFC 8415 §7.7).
-    pub seconds: u32,
+    /// Of that address; over where there is none.
+    pub lifetime: Lifetime,
     pub name_servers: Vec<Ipv6Addr>,
     /// The URL that it names to boot (RFC 5970 §3.1), as it stands there; empty where it names none.
     pub boot_file: Vec<u8>,
@@ -38,7 +38,10 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
     let server = option!(message, ServerId)?;
     let given = option!(message, IANA).and_then(|ia| {
         ia.opts.iter().find_map(|option| match option {
-            DhcpOption::IAAddr(address) if address.valid_life > 0 => Some((address.addr, address.valid_life)),
+            DhcpOption::IAAddr(address) if address.valid_life > 0 => {
+                let lifetime = Lifetime::of_dhcp6(address.valid_life, ia.t1, ia.t2)?;
+                Some((address.addr, lifetime))
+            }
             _ => None,
         })
     });
@@ -50,7 +53,7 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
             .iter()
             .any(|class| class == MASTER_CLASS),
         address: given.map(|(address, _)| address),
-        seconds: given.map_or(0, |(_, seconds)| seconds),
+        lifetime: given.map_or(Lifetime::OVER, |(_, lifetime)| lifetime),
         name_servers: option!(message, DomainNameServers).cloned().unwrap_or_default(),
         boot_file: boot_file(&message),
     })

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from . import disks, stick, stick_files, tools
 from .capture import HARNESS
 from .environment import Environment
+from .lacp import LacpSwitch
 from .machine import BRIDGE, Disk, Port, disk_arguments
 from .master import Master
 from .nodes import Kind, identity
@@ -37,6 +38,7 @@ _SMALL_MIB = 512
 # What of the server's a connection brings only a part of. Not the ISO, which the live image's own initrd fetches.
 _CUT = ("/cut/kernel", "/cut/initrd")
 _CUT_AFTER = 4_000_000
+_BOND_PORTS = 2
 # Of the disks that are no peer's own.
 _IMAGE_NUMBER = 9
 
@@ -45,6 +47,8 @@ _REFUSED = re.compile(r"boot script: .*signature", re.IGNORECASE)
 _NO_KEXEC = re.compile(r"kexec_load_disabled")
 _BY_MASTER = re.compile(r"named by a recon master")
 _BOND = re.compile(r"bond-boot is \S+ and \S+ \(active-backup\)")
+_LACP = re.compile(r"bond-boot is \S+ and \S+ \(802\.3ad\)")
+_ON_BOND = re.compile(r"bond-boot is 192\.")
 _ON_VLAN = re.compile(r"vlan42p\d+ is 192\.")
 _STARTS = re.compile(r"starting it")
 _FALL_BACK = """#!ipxe
@@ -71,8 +75,8 @@ class Node(NamedTuple):
     # More lines of the settings' part [boot], and more words for the image's own kernel.
     settings: str = ""
     words: str = ""
-    # Its ports are two, one port by its settings, in a VLAN.
-    bond: bool = False
+    # Its ports are two, one port by its settings: the bridge that both are on, and the rest of their settings.
+    bond: tuple[str, str] | None = None
 
 
 NODES = {
@@ -83,7 +87,8 @@ NODES = {
     "boot-image-no-kexec": Node(
         0x6B, "bios", "virtio", "boot.ipxe", memory_mib=_SMALL_MIB, settings='on-failure = "reboot"\n', words="sysctl.kernel.kexec_load_disabled=1",
     ),
-    "boot-image-bond": Node(0x6D, "bios", "virtio", None, memory_mib=_SMALL_MIB, bond=True),
+    "boot-image-bond": Node(0x6D, "bios", "virtio", None, memory_mib=_SMALL_MIB, bond=(_TRUNK, f"vlan = {_VLAN}\n")),
+    "boot-image-lacp": Node(0x6E, "bios", "virtio", None, memory_mib=_SMALL_MIB, bond=(BRIDGE, 'bond-mode = "802.3ad"\n')),
 }
 
 
@@ -109,8 +114,12 @@ class BootImages(Environment):
         status = self.master.boot()
         self.address = str(status["links"][0]["address"]).split("/")[0]
         self.trunk = Trunk(lab.namespace, BRIDGE, _TRUNK, _VLAN, lab.folder / "trunk.log")
-        if any(NODES[name].bond for name in NODES if name in self.names):
+        self.switch = LacpSwitch(lab.namespace, BRIDGE, lab.folder / "lacp.log")
+        bonds = [NODES[name].bond for name in NODES if name in self.names]
+        if any(bond is not None and bond[0] == _TRUNK for bond in bonds):
             self._stack.enter_context(self.trunk)
+        if any(bond is not None and bond[0] == BRIDGE for bond in bonds):
+            self._stack.enter_context(self.switch)
         self.before: dict[Path, str] = {}
         self.group: PeerGroup = self.own_peers(self.master, [self._peer(name, NODES[name]) for name in NODES if name in self.names], at_once=2)
         self.group.start_next()
@@ -121,15 +130,18 @@ class BootImages(Environment):
         peer = Peer(self.lab, kind, identity(node.number, name))
         ports = [Port(peer.identity.mac)]
         if node.bond:
-            ports = [Port(mac, bridge=_TRUNK) for mac in (peer.identity.mac, identity(node.number + 0x80, name).mac)]
+            # One that names its speed, without which none is aggregated.
+            model = "e1000e" if node.bond[0] == BRIDGE else "virtio-net-pci"
+            macs = (peer.identity.mac, identity(node.number + 0x80, name).mac)
+            ports = [Port(mac, model, bridge=node.bond[0]) for mac in macs]
         peer.spec.ports[:] = ports
         copy = self.lab.folder / f"{name}.image.disk.raw"
         tools.run(["cp", "--sparse=always", str(self.image), str(copy)])
         if node.script is not None:
             _put(copy, "recon.txt", self._settings(node))
         elif node.bond:
-            macs = ", ".join(f'"{port.mac}"' for port in ports)
-            _put(copy, "recon.txt", f"[network]\nbond = [{macs}]\nvlan = {_VLAN}\n")
+            quoted = [f'"{port.mac}"' for port in ports]
+            _put(copy, "recon.txt", f"[network]\nbond = [{', '.join(quoted)}]\n{node.bond[1]}")
         if node.words:
             menu = _get(copy, "recon/grub.cfg")
             _put(copy, "recon/grub.cfg", menu.replace("recon.boot=settings", f"recon.boot=settings {node.words}"))
@@ -260,6 +272,26 @@ def bond(site: BootImages) -> float | None:
     return took
 
 
+def aggregation(site: BootImages) -> float | None:
+    """Two ports as one by the switch's word as well; one cable is pulled while it downloads, and is back for what is started."""
+    name = "boot-image-lacp"
+    machine = site.group[name].machine
+
+    def said(pattern: re.Pattern[str]) -> Callable[[Peer], bool | None]:
+        return lambda _: True if machine.console.find(pattern) is not None else None
+
+    site.group.wait(name, "has an address on both ports", said(_ON_BOND), 300.0)
+    expect(machine.console.find(_LACP) is not None, f"nobody said what the bond is made of:\n{machine.console.tail(30)}")
+    site.group.wait(name, "is aggregated by the switch", lambda _: True if len(site.switch.aggregated()) == _BOND_PORTS else None, 60.0)
+    machines = set(site.switch.aggregated().values())
+    expect(len(machines) == 1, f"the ports are not one aggregation: {machines}")
+    expect(machine.console.find(_STARTS) is None, "it has started what it fetched already: the cable is pulled too late")
+    machine.plug(0, False)
+    site.group.wait(name, "starts what it fetched", said(_STARTS), 300.0)
+    machine.plug(0, True)
+    return _uploads(site, name)
+
+
 # Each of the first three loads the whole live image, which takes minutes here.
 SCENARIOS: list[Scenario[BootImages]] = [
     Scenario("boot-image-secure", "the image of target bootloader with Secure Boot: a changed kernel is refused, the live image runs and uploads",
@@ -271,5 +303,7 @@ SCENARIOS: list[Scenario[BootImages]] = [
              ("boot-image-master",), long=True),
     Scenario("boot-image-bond", "two ports as one in a VLAN, one cable pulled on the way: it asks the master, and becomes its peer", bond,
              ("boot-image-bond",)),
+    Scenario("boot-image-lacp", "two ports as one by LACP (802.3ad), one cable pulled on the way: it asks the master, and becomes its peer",
+             aggregation, ("boot-image-lacp",), long=True),
     Scenario("boot-image-no-kexec", "a kernel that refuses kexec: said, and the machine starts again", no_kexec, ("boot-image-no-kexec",)),
 ]
