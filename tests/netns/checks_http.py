@@ -218,27 +218,39 @@ def _counters(site: Site) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^([a-z0-9_]+(?:\{[^}]*\})?) ([0-9.]+)$", text, re.M)}
 
 
+_TFTP_DONE = 'recon_tftp_transfers_total{result="done"}'
+
+
 def metrics(site: Site) -> None:
     """What clients did is what is counted."""
-    before = _counters(site)
+    # What was asked on the connections that the check before this one broke off is still answered, and counted.
+    before = polling.wait_until(lambda: _at_rest(site), 40.0, "nothing is counted any more")
     loader = (site.loaders / "ipxe.efi").read_bytes()
     _atftp(site, "ipxe.efi", SERVER, ["blksize 1468"])
     site.curl("-f", "-o", "/dev/null", site.url(_BIG))
     for path in ("/nothing", "/nodes/nothing/here"):
         site.curl("-o", "/dev/null", site.url(path))
     site.dig("bang", "A")
-    done = 'recon_tftp_transfers_total{result="done"}'
     # The end of a transfer is counted when the last acknowledgement is in, which is after the client has its file.
-    polling.wait_until(lambda: _counters(site)[done] > before[done] or None, 5.0, "the TFTP transfer is counted")
+    polling.wait_until(lambda: _counters(site)[_TFTP_DONE] > before[_TFTP_DONE] or None, 5.0, "the TFTP transfer is counted")
     # A transfer is counted as running until the server knows of its end: for a client that fell silent that is after 30 s,
     # of others with their reset or last acknowledgement. Clients of the checks before this one are among them.
     polling.wait_until(lambda: not _running(_counters(site)) or None, 40.0, "no transfer runs any more")
     after = _counters(site)
     for name, more in (
-        (done, 1), ("recon_tftp_bytes_total", len(loader)), ("recon_http_bytes_total", _BIG_BYTES),
+        (_TFTP_DONE, 1), ("recon_tftp_bytes_total", len(loader)), ("recon_http_bytes_total", _BIG_BYTES),
         ('recon_http_responses_total{code="4xx"}', 2), ('recon_dns_replies_total{rcode="noerror"}', 1),
     ):
         expect(after[name] - before[name] == more, f"{name} went from {before[name]} to {after[name]}, not up by {more}")
+
+
+def _at_rest(site: Site) -> dict[str, float] | None:
+    """The counters, if no transfer runs and half a second changes none of those of bytes."""
+    first = _counters(site)
+    time.sleep(0.5)
+    then = _counters(site)
+    is_changed = any(first[name] != then[name] for name in ("recon_http_bytes_total", "recon_tftp_bytes_total"))
+    return None if is_changed or _running(then) else then
 
 
 def _running(counters: dict[str, float]) -> dict[str, float]:
