@@ -2,12 +2,11 @@
 //! first stage by its boot loader. No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::cmdline::{is_of_one_machine, not_a_host};
 use crate::model::{BondMode, BootMethod, MacAddr, OnFailure};
 
 /// What the boot image is told.
@@ -161,7 +160,10 @@ impl BootFile {
             mistakes.iter().map(|why| format!("[{table}] {why}")).collect()
         };
         let mut mistakes: Vec<String> = tables.into_iter().flat_map(of_table).collect();
-        mistakes.truncate(MAX_MISTAKES);
+        if mistakes.len() > MAX_MISTAKES {
+            let more = mistakes.split_off(MAX_MISTAKES).len();
+            mistakes.push(format!("and {more} more"));
+        }
         match mistakes.is_empty() {
             true => Ok(file),
             false => Err(mistakes.join("; ")),
@@ -214,7 +216,8 @@ impl Boot {
                 return Some(format!("header: number {number} is not written as \"Name: value\""));
             }
             let wants_token = value.trim() == TOKEN && !self.wants_token();
-            wants_token.then(|| format!("header: {TOKEN} goes with token-file = {TOKEN_FILE:?}"))
+            wants_token
+                .then(|| format!("header: number {number} is {TOKEN}, which goes with token-file = {TOKEN_FILE:?}"))
         };
         (1..).zip(&self.header).filter_map(mistake).collect()
     }
@@ -292,9 +295,11 @@ impl Network {
     /// The address and the length of its prefix.
     pub(crate) fn address(&self) -> Result<Option<(IpAddr, u8)>, String> {
         let Some(text) = &self.address else { return Ok(None) };
-        super::cmdline::parse_address(text)
-            .map(Some)
-            .map_err(|why| format!("address: {why}"))
+        let (address, prefix) = super::cmdline::parse_address(text).map_err(|why| format!("address: {why}"))?;
+        match not_a_host(address, prefix) {
+            Some(not) => Err(format!("address: {address}/{prefix} {not}")),
+            None => Ok(Some((address, prefix))),
+        }
     }
 
     pub(crate) fn bond_mode(&self) -> BondMode {
@@ -313,10 +318,9 @@ impl Network {
             &format!("dns: more than {MAX_NAME_SERVERS} name servers"),
         );
         for server in &self.dns {
-            refuse(
-                !is_of_one_machine(*server),
-                &format!("dns: {server} is no address of one machine"),
-            );
+            if let Some(not) = nobodys(*server) {
+                refuse(true, &format!("dns: {server} {not}"));
+            }
         }
         refuse(
             self.vlan.is_some_and(|number| !(1..=4094).contains(&number)),
@@ -356,6 +360,33 @@ impl Network {
             }
             _ => None,
         }
+    }
+}
+
+/// Why no other machine has this address, behind "it"; nothing where one may.
+fn nobodys(ip: IpAddr) -> Option<&'static str> {
+    match ip {
+        _ if ip.is_unspecified() => Some("is no address"),
+        _ if ip.is_loopback() => Some("is a machine's own (loopback)"),
+        _ if ip.is_multicast() => Some("is a multicast address"),
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some("is the broadcast address"),
+        _ => None,
+    }
+}
+
+/// Why no machine can have this address in a network with a prefix of this length, likewise. What a person writes is looked at so; what a
+/// machine holds already is its own proof.
+fn not_a_host(ip: IpAddr, prefix: u8) -> Option<&'static str> {
+    if let Some(not) = nobodys(ip) {
+        return Some(not);
+    }
+    // Links from one machine to another have neither (RFC 3021).
+    let IpAddr::V4(ip) = ip else { return None };
+    let host_bits = u32::MAX.checked_shr(prefix.into()).filter(|_| prefix < 31)?;
+    match ip.to_bits() & host_bits {
+        0 => Some("is the network itself, not an address in it"),
+        host if host == host_bits => Some("is the broadcast address of its network"),
+        _ => None,
     }
 }
 
@@ -478,13 +509,13 @@ mod tests {
             ),
             ("[network]\naddress = \"192.0.2.255/24\"", "is the broadcast address"),
             ("[network]\naddress = \"192.0.2.0/24\"", "is the network itself"),
-            ("[network]\naddress = \"224.0.0.1/24\"", "of one machine"),
-            ("[network]\naddress = \"::1/64\"", "of one machine"),
+            ("[network]\naddress = \"224.0.0.1/24\"", "is a multicast"),
+            ("[network]\naddress = \"::1/64\"", "loopback"),
             (
                 "[network]\naddress = \"192.0.2.5/24\"\ngateway = \"192.0.2.255\"",
                 "gateway: 192.0.2.255 is the broadcast",
             ),
-            ("[network]\ndns = [\"0.0.0.0\"]", "dns: 0.0.0.0 is no"),
+            ("[network]\ndns = [\"0.0.0.0\"]", "dns: 0.0.0.0 is no address"),
             ("[network]\ndns = \"192.0.2.1\"", "line 2"),
             ("[network]\nport = \"eth0\"", "eth0"),
             ("[network]\nvlan = 4095", "1 to 4094"),
@@ -535,6 +566,8 @@ mod tests {
         let boot = ["header", "header", "append", "sha256", "sha256"].map(|name| format!("[boot] {name}"));
         let network = ["dns", "vlan", "bond-mode", "gateway"].map(|name| format!("[network] {name}"));
         assert_eq!(places, [&boot[..], &network[..]].concat(), "{said}");
+        let many = format!("[boot]\nheader = [{}]", "\"a\", ".repeat(MAX_HEADERS));
+        assert!(why(&many).ends_with("; and 22 more"), "{}", why(&many));
     }
 
     /// What is told of a mistake stands on a screen.

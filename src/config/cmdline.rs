@@ -143,31 +143,7 @@ pub(super) fn parse_address(text: &str) -> Result<(IpAddr, u8), String> {
             bits.leading_ones() as u8
         }
     };
-    match not_a_host(ip, prefix) {
-        Some(not) => Err(format!("{ip}/{prefix} {not}")),
-        None => Ok((ip, prefix)),
-    }
-}
-
-/// Whether packets to it reach one machine, and not this one by itself.
-pub(super) fn is_of_one_machine(ip: IpAddr) -> bool {
-    let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_broadcast)
-}
-
-/// Why no machine can have this address in a network with a prefix of this length, behind "it"; nothing if one can.
-pub(super) fn not_a_host(ip: IpAddr, prefix: u8) -> Option<&'static str> {
-    if !is_of_one_machine(ip) {
-        return Some("is no address of one machine");
-    }
-    // Links from one machine to another have neither (RFC 3021).
-    let IpAddr::V4(ip) = ip else { return None };
-    let host_bits = u32::MAX.checked_shr(prefix.into()).filter(|_| prefix < 31)?;
-    match ip.to_bits() & host_bits {
-        0 => Some("is the network itself, not an address in it"),
-        host if host == host_bits => Some("is the broadcast address of its network"),
-        _ => None,
-    }
+    Ok((ip, prefix))
 }
 
 /// Nothing, or iPXE's word for nothing, is no router.

@@ -169,10 +169,10 @@ fn other(head: &[u8]) -> Option<String> {
     // Behind a mark, blanks, or in two bytes a letter; the firmware's iPXE does not know it then either.
     let letters = head.iter().take(64).copied().filter(u8::is_ascii_graphic);
     if letters.take(6).eq(*b"#!ipxe") && !is(head, 0, b"#!ipxe") {
-        return Some(
-            "an iPXE script behind a byte order mark or blanks: save it as UTF-8 without a byte order mark (BOM)"
-                .to_owned(),
-        );
+        return Some(match head.first().is_some_and(u8::is_ascii_whitespace) {
+            true => "an iPXE script behind blanks: #!ipxe has to be its first letters".to_owned(),
+            false => "an iPXE script behind a byte order mark: save it as UTF-8 without one (BOM)".to_owned(),
+        });
     }
     let lower = text.get(..text.len().min(4096)).unwrap_or(text).to_ascii_lowercase();
     if lower.starts_with("<!doctype html") || lower.starts_with("<html") || lower.contains("<head>") {
@@ -351,11 +351,15 @@ pub(crate) mod tests {
             (b"#!ipxe\n", "an iPXE script"),
             (
                 b"\xef\xbb\xbf#!ipxe\n",
-                "an iPXE script behind a byte order mark or blanks: save it as UTF-8 without a byte order mark (BOM)",
+                "an iPXE script behind a byte order mark: save it as UTF-8 without one (BOM)",
             ),
             (
                 b"\xff\xfe#\0!\0i\0p\0x\0e\0\n\0",
-                "an iPXE script behind a byte order mark or blanks: save it as UTF-8 without a byte order mark (BOM)",
+                "an iPXE script behind a byte order mark: save it as UTF-8 without one (BOM)",
+            ),
+            (
+                b"\n#!ipxe\n",
+                "an iPXE script behind blanks: #!ipxe has to be its first letters",
             ),
             (b"MZ\x90\0", "an EFI program without a Linux kernel in it"),
         ] {

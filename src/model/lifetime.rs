@@ -35,9 +35,13 @@ impl Lifetime {
     };
 
     /// What a server of DHCP says (options 51, 58 and 59 of RFC 2132 §9.2, §9.11, §9.12), in seconds. Without a time the address is for
-    /// ever; what it leaves out of the others, or says in another order, is as RFC 2131 §4.4.5 has it.
+    /// ever; what it leaves out of the others, or says so that T1 is not before T2 and that before the end, is as RFC 2131 §4.4.5 has it.
     pub(crate) fn of_dhcp(valid: Option<u32>, renew: Option<u32>, rebind: Option<u32>) -> Lifetime {
-        Self::ordered(valid.unwrap_or(FOR_EVER), renew, rebind, (7, 8))
+        let valid = valid.unwrap_or(FOR_EVER);
+        let earlier = |said: Option<u32>, than: u32| said.filter(|seconds| *seconds > 0 && *seconds < than);
+        let rebind = earlier(rebind, valid);
+        let renew = earlier(renew, rebind.unwrap_or(valid));
+        Self::ordered(valid, renew, rebind, (7, 8))
     }
 
     /// What a server of DHCPv6 says (RFC 8415 §21.4, §21.6), in seconds; 0 where it leaves T1 or T2 to us. None: T1 is after T2, with
@@ -50,12 +54,13 @@ impl Lifetime {
         Some(Self::ordered(valid, said(renew), said(rebind), (8, 10)))
     }
 
-    /// `rest`: T2 as a part of the whole, where nobody says it. T1 is half then.
+    /// `rest`: T2 as a part of the whole, where nobody says it. T1 is half then. One for ever of an address that ends is not obeyed: it
+    /// would be lost in the middle of a download.
     fn ordered(valid: u32, renew: Option<u32>, rebind: Option<u32>, rest: (u64, u64)) -> Lifetime {
         let whole = u64::from(valid);
         let own = whole * rest.0 / rest.1;
         let rebind = rebind.map(u64::from).filter(|rebind| *rebind <= whole).unwrap_or(own);
-        let half = (whole / 2).min(rebind);
+        let half = if rebind > whole / 2 { whole / 2 } else { rebind / 2 };
         let renew = renew.map(u64::from).filter(|renew| *renew <= rebind).unwrap_or(half);
         Lifetime {
             renew: Duration::from_secs(renew),
@@ -65,7 +70,7 @@ impl Lifetime {
     }
 
     /// The pause before more time is asked for, so long after it was given: until T1, and from then on half of what is left to the next of
-    /// the times.
+    /// the times; a day at most, and not beyond the end.
     pub(crate) fn pause(&self, elapsed: Duration) -> Duration {
         let left = |end: Duration| end.saturating_sub(elapsed);
         let pause = if elapsed < self.renew {
@@ -75,7 +80,11 @@ impl Lifetime {
         } else {
             self.valid.map_or(*PAUSE.end(), left) / 2
         };
-        pause.clamp(*PAUSE.start(), *PAUSE.end())
+        let pause = pause.clamp(*PAUSE.start(), *PAUSE.end());
+        match self.valid.map(left) {
+            None | Some(Duration::ZERO) => pause,
+            Some(left) => pause.min(left),
+        }
     }
 
     /// Whether any server may say what becomes of it.
@@ -112,8 +121,11 @@ mod tests {
         assert_eq!(four(Some(3600), None, None), (1800, 3150, Some(3600)));
         assert_eq!(four(Some(3600), Some(60), Some(120)), (60, 120, Some(3600)));
         assert_eq!(four(Some(3600), Some(60), None), (60, 3150, Some(3600)));
-        assert_eq!(four(Some(3600), None, Some(120)), (120, 120, Some(3600)));
-        assert_eq!(four(Some(3600), Some(500), Some(120)), (120, 120, Some(3600)));
+        assert_eq!(four(Some(3600), None, Some(120)), (60, 120, Some(3600)));
+        assert_eq!(four(Some(3600), Some(500), Some(120)), (60, 120, Some(3600)));
+        assert_eq!(four(Some(3600), Some(120), Some(120)), (60, 120, Some(3600)));
+        assert_eq!(four(Some(3600), Some(60), Some(3600)), (60, 3150, Some(3600)));
+        assert_eq!(four(Some(3600), Some(0), Some(0)), (1800, 3150, Some(3600)));
         assert_eq!(four(Some(3600), Some(5000), Some(6000)), (1800, 3150, Some(3600)));
         assert_eq!(four(None, None, None).2, None);
         let six = |valid, renew, rebind| Lifetime::of_dhcp6(valid, renew, rebind).map(times);
@@ -127,7 +139,15 @@ mod tests {
     #[test]
     fn it_is_asked_for_at_t1_of_anybody_at_t2_and_ends() {
         let hour = Lifetime::of_dhcp(Some(3600), None, None);
-        for (elapsed, pause) in [(0, 1800), (600, 1200), (1800, 675), (3150, 225), (3595, 10), (5000, 10)] {
+        for (elapsed, pause) in [
+            (0, 1800),
+            (600, 1200),
+            (1800, 675),
+            (3150, 225),
+            (3580, 10),
+            (3595, 5),
+            (5000, 10),
+        ] {
             assert_eq!(hour.pause(seconds(elapsed)), seconds(pause), "{elapsed}");
         }
         assert!(!hour.is_anybodys(seconds(3149)) && hour.is_anybodys(seconds(3150)));
@@ -144,7 +164,10 @@ mod tests {
             let six = Lifetime::of_dhcp6(valid, renew.unwrap_or(0), rebind.unwrap_or(0));
             for of in [Some(Lifetime::of_dhcp(Some(valid), renew, rebind)), six].into_iter().flatten() {
                 prop_assert!(of.renew <= of.rebind && of.valid.is_none_or(|valid| of.rebind <= valid), "{:?}", of);
-                prop_assert!(PAUSE.contains(&of.pause(seconds(elapsed.into()))));
+                let (elapsed, pause) = (seconds(elapsed.into()), of.pause(seconds(elapsed.into())));
+                let left = of.valid.map(|valid| valid.saturating_sub(elapsed));
+                prop_assert!(PAUSE.contains(&pause) || left == Some(pause), "{:?}", of);
+                prop_assert!(left.is_none_or(|left| left.is_zero() || pause <= left), "{:?}", of);
             }
         }
     }

@@ -67,10 +67,19 @@ fn scheme_start(text: &str, end: usize) -> usize {
     text[..end].trim_end_matches(is_of_one).len()
 }
 
+/// How dracut.cmdline(7) has a target of iSCSI, behind which a user and a password may stand before an `@`.
+const ISCSI: &str = "iscsi:";
+
 /// A word with URLs in it.
 fn urls(text: &str, most: usize) -> String {
     let Some(end) = text.find("://") else {
-        return text.to_owned();
+        let parts = text
+            .split_once(ISCSI)
+            .map(|(before, rest)| (before, rest.rsplit_once('@')));
+        return match parts {
+            Some((before, Some((_, target)))) => format!("{before}{ISCSI}{HIDDEN}@{target}"),
+            _ => text.to_owned(),
+        };
     };
     let (before, from) = text.split_at(scheme_start(text, end));
     match most {
@@ -208,6 +217,14 @@ mod tests {
                 "line 3: http://a/x?token=[hidden] 404",
             ),
             ("vconsole.keymap=us", "vconsole.keymap=us"),
+            (
+                "netroot=iscsi:me:pw@10.0.0.1::::iqn",
+                "netroot=iscsi:[hidden]@10.0.0.1::::iqn",
+            ),
+            (
+                "netroot=iscsi:10.0.0.1::::iqn crashkernel=1M@2M",
+                "netroot=iscsi:10.0.0.1::::iqn crashkernel=1M@2M",
+            ),
             (
                 "a=http://u:p@a/x,http://u:p@b/y",
                 "a=http://[hidden]@a/x,http://[hidden]@b/y",

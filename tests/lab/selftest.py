@@ -75,8 +75,8 @@ class Trunk(unittest.TestCase):
 
 class Lacp(unittest.TestCase):
     def test_a_machine_is_answered_with_what_it_said(self) -> None:
-        actor = lacp_partner.Information(bytes.fromhex("525400120001"), 9, 1, 0x45)
-        # The answer to an answer: who answers is told apart from who is answered.
+        # As Linux has them (drivers/net/bonding/bond_3ad.c): it aggregates with whoever gives it back what it said, priorities too.
+        actor = lacp_partner.Information(65535, bytes.fromhex("525400120001"), 9, 255, 1, 0x45)
         frame = lacp_partner.answer(3, actor)
         # IEEE 802.1AX-2020 table 6-17 and figure 6-7: 14 bytes of head, 110 of LACPDU.
         self.assertEqual((len(frame), frame[12:16].hex(), frame[16:18].hex()), (124, "88090101", "0114"))
@@ -85,6 +85,7 @@ class Lacp(unittest.TestCase):
         assert said is not None
         self.assertEqual((said[0].system, said[0].port, said[0].distributes()), (lacp_partner.SYSTEM, 3, True))
         self.assertEqual(said[1], actor)
+        self.assertEqual(frame[38:53].hex(), "ffff5254001200010009" + "00ff000145")
         self.assertFalse(actor.distributes())
         for other in (b"", frame[:40], frame[:12] + b"\x08\0" + frame[14:], frame[:36] + b"\3" + frame[37:]):
             self.assertIsNone(lacp_partner.read(other))

@@ -219,6 +219,9 @@ def _counters(site: Site) -> dict[str, float]:
 
 
 _TFTP_DONE = 'recon_tftp_transfers_total{result="done"}'
+_REFUSED = 'recon_http_responses_total{code="4xx"}'
+_DNS_REPLIES = 'recon_dns_replies_total{rcode="noerror"}'
+_COMPARED = (_TFTP_DONE, "recon_tftp_bytes_total", "recon_http_bytes_total", _REFUSED, _DNS_REPLIES)
 
 
 def metrics(site: Site) -> None:
@@ -239,17 +242,17 @@ def metrics(site: Site) -> None:
     after = _counters(site)
     for name, more in (
         (_TFTP_DONE, 1), ("recon_tftp_bytes_total", len(loader)), ("recon_http_bytes_total", _BIG_BYTES),
-        ('recon_http_responses_total{code="4xx"}', 2), ('recon_dns_replies_total{rcode="noerror"}', 1),
+        (_REFUSED, 2), (_DNS_REPLIES, 1),
     ):
         expect(after[name] - before[name] == more, f"{name} went from {before[name]} to {after[name]}, not up by {more}")
 
 
 def _at_rest(site: Site) -> dict[str, float] | None:
-    """The counters, if no transfer runs and half a second changes none of those of bytes."""
+    """The counters, if no transfer runs and half a second changes none of those that are compared."""
     first = _counters(site)
     time.sleep(0.5)
     then = _counters(site)
-    is_changed = any(first[name] != then[name] for name in ("recon_http_bytes_total", "recon_tftp_bytes_total"))
+    is_changed = any(first[name] != then[name] for name in _COMPARED)
     return None if is_changed or _running(then) else then
 
 

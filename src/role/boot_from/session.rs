@@ -207,7 +207,8 @@ impl Session {
         loop {
             let request = self.interpreter.next(answer);
             let unsaid = self.unsaid.take();
-            if let Some(text) = unsaid.filter(|text| !matches!(&request, Request::Failed(why) if why == text)) {
+            // Where it failed in a chained script, the line that chained it stands before the same words.
+            if let Some(text) = unsaid.filter(|text| !matches!(&request, Request::Failed(why) if why.ends_with(text))) {
                 self.say(&text);
             }
             answer = match request {

@@ -131,8 +131,7 @@ async fn more_time(socket: &UdpSocket, link: &Link, held: Option<(Ipv6Addr, &[u8
     };
     match reply {
         Some(reply) if reply.address.is_some() => Next6::Given(reply),
-        // No binding, or a lifetime of nothing (RFC 8415 §18.2.10.1).
-        Some(_) if held.is_some() => Next6::Over,
+        Some(reply) if held.is_some() && reply.is_withdrawn => Next6::Over,
         _ => Next6::Silence,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, Message, MessageType, ORO, OptionCode};
+use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, Message, MessageType, ORO, OptionCode, Status};
 
 use crate::model::{Lifetime, MacAddr};
 
@@ -24,6 +24,9 @@ pub struct ServerReply {
     pub address: Option<Ipv6Addr>,
     /// Of that address; over where there is none.
     pub lifetime: Lifetime,
+    /// It takes back what it gave: a lifetime of nothing, or no binding (RFC 8415 §18.2.10.1). A reply without an address says no such thing
+    /// by itself.
+    pub is_withdrawn: bool,
     pub name_servers: Vec<Ipv6Addr>,
     /// The URL that it names to boot (RFC 5970 §3.1), as it stands there; empty where it names none.
     pub boot_file: Vec<u8>,
@@ -46,6 +49,7 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
         })
     });
     Some(ServerReply {
+        is_withdrawn: option!(message, IANA).is_some_and(is_withdrawn),
         kind: message.msg_type(),
         xid: message.xid(),
         server: server.clone(),
@@ -56,6 +60,14 @@ pub fn heard(datagram: &[u8]) -> Option<ServerReply> {
         lifetime: given.map_or(Lifetime::OVER, |(_, lifetime)| lifetime),
         name_servers: option!(message, DomainNameServers).cloned().unwrap_or_default(),
         boot_file: boot_file(&message),
+    })
+}
+
+fn is_withdrawn(ia: &IANA) -> bool {
+    ia.opts.iter().any(|option| match option {
+        DhcpOption::IAAddr(address) => address.valid_life == 0,
+        DhcpOption::StatusCode(code) => matches!(code.status, Status::NoBinding | Status::NotOnLink),
+        _ => false,
     })
 }
 
@@ -218,6 +230,47 @@ mod tests {
                 .iter()
                 .any(|wish| matches!(wish, DhcpOption::IAAddr(wish) if wish.addr == address));
             assert!(wished, "{message:?}");
+        }
+    }
+
+    /// A server's reply with this association.
+    fn reply(t1: u32, t2: u32, options: Vec<DhcpOption>) -> ServerReply {
+        let mut message = Message::new_with_id(MessageType::Reply, XID);
+        message.opts_mut().insert(DhcpOption::ServerId(vec![0, 3, 0, 1]));
+        let opts = options.into_iter().collect();
+        message
+            .opts_mut()
+            .insert(DhcpOption::IANA(IANA { id: 1, t1, t2, opts }));
+        super::heard(&wire::encode(&message)).unwrap()
+    }
+
+    #[test]
+    fn the_times_are_the_servers_and_only_its_word_ends_a_lease() {
+        let address: Ipv6Addr = "fd00::9".parse().unwrap();
+        let given = |seconds| {
+            let DhcpOption::IAAddr(mut given) = wire::ia_address(address, seconds) else {
+                unreachable!()
+            };
+            given.valid_life = seconds;
+            DhcpOption::IAAddr(given)
+        };
+        let status = |status| {
+            DhcpOption::StatusCode(dhcproto::v6::StatusCode {
+                status,
+                msg: String::new(),
+            })
+        };
+        let fine = reply(100, 300, vec![given(1000)]);
+        assert_eq!((fine.address, fine.is_withdrawn), (Some(address), false));
+        assert_eq!(fine.lifetime, Lifetime::of_dhcp6(1000, 100, 300).unwrap());
+        for (what, is_withdrawn) in [
+            (reply(300, 100, vec![given(1000)]), false),
+            (reply(0, 0, vec![]), false),
+            (reply(0, 0, vec![status(Status::UnspecFail)]), false),
+            (reply(0, 0, vec![status(Status::NoBinding)]), true),
+            (reply(0, 0, vec![given(0)]), true),
+        ] {
+            assert_eq!((what.address, what.is_withdrawn), (None, is_withdrawn));
         }
     }
 

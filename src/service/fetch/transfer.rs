@@ -174,7 +174,7 @@ pub(super) fn status_error(status: u16, retry_after_seconds: Option<u64>) -> Fet
         .and_then(|status| status.canonical_reason());
     let hint = match status {
         401 => " (it wants to know who asks: a header, a token, or a user in the URL)",
-        403 => " (whoever asks may not have it, or not with this header, token or user)",
+        403 => " (it refuses whoever asks, by header, token, user or address; some stores say so of what is not there)",
         407 => " (it wants a user and a password in its URL)",
         _ => "",
     };
@@ -390,7 +390,7 @@ mod tests {
             );
         }
         assert_eq!(of(404).to_string(), "the server answers 404 Not Found");
-        assert!(of(403).to_string().contains("token or user"));
+        assert!(of(403).to_string().contains("token, user or address"));
         assert_eq!(of(599).to_string(), "the server answers 599");
     }
 

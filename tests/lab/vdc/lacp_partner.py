@@ -41,13 +41,15 @@ PRIORITY = 0x8000
 class Information(NamedTuple):
     """What one side says of itself, or of the other."""
 
+    system_priority: int
     system: bytes
     key: int
+    port_priority: int
     port: int
     state: int
 
     def encode(self, kind: int) -> bytes:
-        return _INFORMATION.pack(kind, _INFORMATION.size, PRIORITY, self.system, self.key, PRIORITY, self.port, self.state)
+        return _INFORMATION.pack(kind, _INFORMATION.size, *self)
 
     def distributes(self) -> bool:
         return self.state & _WHOLE == _WHOLE
@@ -62,17 +64,17 @@ def read(frame: bytes) -> tuple[Information, Information] | None:
         return None
     said: list[Information] = []
     for number, wanted in enumerate((_ACTOR, _PARTNER)):
-        own, length, _, system, key, _, port, state = _INFORMATION.unpack_from(frame, _HEAD.size + number * _INFORMATION.size)
+        own, length, *rest = _INFORMATION.unpack_from(frame, _HEAD.size + number * _INFORMATION.size)
         if (own, length) != (wanted, _INFORMATION.size):
             return None
-        said.append(Information(system, key, port, state))
+        said.append(Information(*rest))
     return said[0], said[1]
 
 
 def answer(port: int, sender: Information) -> bytes:
     """What goes back on the port with this number."""
     head = _HEAD.pack(_GROUP, SYSTEM[:5] + bytes([port]), _SLOW_PROTOCOLS, _LACP, _VERSION)
-    ours = Information(SYSTEM, KEY, port, _OURS).encode(_ACTOR)
+    ours = Information(PRIORITY, SYSTEM, KEY, PRIORITY, port, _OURS).encode(_ACTOR)
     return head + ours + sender.encode(_PARTNER) + _COLLECTOR.pack(_COLLECTING, _COLLECTOR.size, 0) + _REST
 
 
@@ -122,7 +124,8 @@ class Partner:
                 continue
             actor, partner = said
             _isolate(tap)
-            end.send(answer(1 + list(self._ports).index(tap), actor))
+            # The number stays a port's own, whichever others come and go.
+            end.send(answer(1 + int(tap.removeprefix("tap")), actor))
             if actor.distributes() and partner.system == SYSTEM and (tap, actor.system) not in self._said:
                 self._said.add((tap, actor.system))
                 print(f"{tap}: {actor.system.hex(':')} aggregates with key {actor.key}", flush=True)

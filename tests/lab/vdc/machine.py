@@ -168,6 +168,10 @@ class Machine:
         assert self._qmp is not None
         self._qmp.command("set_link", {"name": f"net{port}", "up": up})
 
+    def received_from(self, port: int) -> int:
+        """Bytes that came out of a port of the guest, while it runs."""
+        return self._namespace.counters(self._taps[port])[0]
+
     def _on_event(self, event: Event) -> None:
         if event["event"] == "SHUTDOWN":
             with self._changed:

@@ -39,6 +39,8 @@ _SMALL_MIB = 512
 _CUT = ("/cut/kernel", "/cut/initrd")
 _CUT_AFTER = 4_000_000
 _BOND_PORTS = 2
+# What a machine sends at least while it fetches some MB.
+_ACKNOWLEDGED = 20_000
 # Of the disks that are no peer's own.
 _IMAGE_NUMBER = 9
 
@@ -285,10 +287,16 @@ def aggregation(site: BootImages) -> float | None:
     site.group.wait(name, "is aggregated by the switch", lambda _: True if len(site.switch.aggregated()) == _BOND_PORTS else None, 60.0)
     machines = set(site.switch.aggregated().values())
     expect(len(machines) == 1, f"the ports are not one aggregation: {machines}")
+    # A bond sends all that is for one machine by one of its ports: that one's cable is pulled.
+    used, other = sorted(range(_BOND_PORTS), key=machine.received_from, reverse=True)
+    before = machine.received_from(other)
     expect(machine.console.find(_STARTS) is None, "it has started what it fetched already: the cable is pulled too late")
-    machine.plug(0, False)
+    machine.plug(used, False)
     site.group.wait(name, "starts what it fetched", said(_STARTS), 300.0)
-    machine.plug(0, True)
+    more = machine.received_from(other) - before
+    machine.plug(used, True)
+    site.lab.report.line(f"port {used} carried it; {more} bytes came out of port {other} after the cable of that was pulled")
+    expect(more > _ACKNOWLEDGED, f"{more} bytes came out of the other port: the download did not go on there")
     return _uploads(site, name)
 
 

@@ -248,6 +248,36 @@ fn scripts_chain_and_come_back() {
 }
 
 #[test]
+fn a_failure_in_another_script_names_that() {
+    let files = HashMap::from([
+        ("http://me:pw@m/bad", "#!ipxe\nkernel gone\n"),
+        ("http://m/d/asks", "#!ipxe\necho a\nisset ${nothing}\n"),
+        ("http://m/d/ends", "#!ipxe\nexit 1\n"),
+    ]);
+    for (script, why) in [
+        (
+            "chain http://me:pw@m/bad\n",
+            "line 2: line 2 of http://m/bad: http://me:pw@m/gone: 404 Not Found",
+        ),
+        (
+            "chain --replace http://me:pw@m/bad\n",
+            "line 2 of http://m/bad: http://me:pw@m/gone: 404 Not Found",
+        ),
+        (
+            "chain asks\n",
+            "line 2: line 3 of http://m/d/asks: what it asks is not so, and the script does not say what to do then",
+        ),
+        ("chain ends\n", "line 2: line 2 of http://m/d/ends: it ended with 1"),
+    ] {
+        assert_eq!(
+            run_in(&files, script, true).end,
+            Request::Failed(why.to_owned()),
+            "{script}"
+        );
+    }
+}
+
+#[test]
 fn a_kernel_that_does_not_start_is_an_answer() {
     let ran = run_in(
         &HashMap::new(),
