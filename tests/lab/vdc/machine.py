@@ -168,9 +168,9 @@ class Machine:
         assert self._qmp is not None
         self._qmp.command("set_link", {"name": f"net{port}", "up": up})
 
-    def received_from(self, port: int) -> int:
-        """Bytes that came out of a port of the guest, while it runs."""
-        return self._namespace.counters(self._taps[port])[0]
+    def sent_to(self, port: int) -> int:
+        """Bytes that went to a port of the guest, while it runs."""
+        return self._namespace.counters(self._taps[port])[1]
 
     def _on_event(self, event: Event) -> None:
         if event["event"] == "SHUTDOWN":
