@@ -167,6 +167,10 @@ pub struct ImagePackArgs {
     /// Level of zstd: more takes longer and saves little
     #[arg(long, value_name = "1-19", default_value_t = crate::image::make::LEVEL, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,
+    /// Without the root as a squashfs, which nodes with little memory have in the place
+    /// of the unpacked one; it is made by sqfstar of squashfs-tools
+    #[arg(long)]
+    pub no_squashfs: bool,
     /// Files that are newer get this time, in seconds since 1970
     #[arg(long, value_name = "SECONDS")]
     pub newest: Option<u64>,

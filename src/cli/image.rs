@@ -9,6 +9,7 @@ use super::output::print;
 use crate::config::load::small_file;
 use crate::formats::image::{
     FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, MAX_TRUSTED_BYTES, Manifest, ROOT, SIGNATURE,
+    SQUASHFS,
 };
 use crate::image::check;
 use crate::image::make::{self, Wishes};
@@ -78,6 +79,7 @@ fn wishes(args: ImagePackArgs) -> anyhow::Result<Wishes> {
         recon: args.recon.unwrap_or_else(|| THIS.into()),
         level: args.level,
         newest: args.newest.unwrap_or(u64::MAX),
+        squashfs: !args.no_squashfs,
         trusted: args.trust.map(|keys| text(&keys, MAX_TRUSTED_BYTES)).transpose()?,
     })
 }
@@ -85,7 +87,13 @@ fn wishes(args: ImagePackArgs) -> anyhow::Result<Wishes> {
 fn add(args: &ImageAddArgs) -> anyhow::Result<(Manifest, String)> {
     let (manifest, version) = check::manifest(&args.image)?;
     let first = manifest.first.keys().map(|path| Path::new(FIRST_STAGE).join(path));
-    let files: Vec<PathBuf> = [KERNEL, ROOT].map(PathBuf::from).into_iter().chain(first).collect();
+    let squashfs = manifest.squashfs.as_ref().map(|_| SQUASHFS.into());
+    let files: Vec<PathBuf> = [KERNEL, ROOT]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(squashfs)
+        .chain(first)
+        .collect();
     let signature = args.image.join(SIGNATURE);
     if signature.exists() {
         let text = text(&signature, MAX_SIGNATURE_BYTES)?;
@@ -136,8 +144,10 @@ fn unpack(image: &Path, root: &Path) -> anyhow::Result<(Manifest, String)> {
 fn shown(manifest: &Manifest, version: &str) -> Shown {
     let root = &manifest.root;
     let first: u64 = manifest.first.values().map(|part| part.bytes).sum();
+    let squashfs = manifest.squashfs.as_ref();
+    let squashfs = squashfs.map_or("none".to_owned(), |part| decimal_size(part.bytes));
     Shown::lines(&format!(
-        "{ROOT}  {}, unpacked {} in {} entries\n{KERNEL}        {}, {} for {}\n{FIRST_STAGE}         {} in {} files\nversion       {version}\n",
+        "{ROOT}  {}, unpacked {} in {} entries\n{SQUASHFS} {squashfs}\n{KERNEL}        {}, {} for {}\n{FIRST_STAGE}         {} in {} files\nversion       {version}\n",
         decimal_size(root.packed.bytes),
         decimal_size(root.unpacked_bytes),
         root.entries,

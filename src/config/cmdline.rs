@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::model::{BootMethod, Endpoint, MacAddr, PinnedImage, PostAction, PowerOff, secrets, shown};
+use crate::model::{BootMethod, Endpoint, MacAddr, PinnedImage, PostAction, PowerOff, RootForm, secrets, shown};
 
 /// What the kernel command line asks of this program.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +20,8 @@ pub struct KernelLine {
     pub post_action: Option<PostAction>,
     /// `recon.image=`: what a diskless node starts.
     pub image: Option<PinnedImage>,
+    /// `recon.root=`: how it has the image's root.
+    pub root: Option<RootForm>,
     /// `recon.why=`: why this machine is in the failsafe system, a sentence in percent-encoding (RFC 3986 §2.1).
     pub why: Option<String>,
     pub poweroff: Option<PowerOff>,
@@ -74,6 +76,7 @@ pub(crate) fn parse(line: &str) -> KernelLine {
             "BOOTIF" => keep(value.parse(), &mut out.boot_mac),
             "postaction" => keep(value.parse(), &mut out.post_action),
             "recon.image" => keep(value.parse(), &mut out.image),
+            "recon.root" => keep(value.parse(), &mut out.root),
             "recon.why" => keep(parse_why(value), &mut out.why),
             "recon.poweroff" => keep(value.parse(), &mut out.poweroff),
             "recon.address" => keep(parse_address(value), &mut out.address),

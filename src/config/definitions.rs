@@ -91,7 +91,7 @@ const NO_IMAGES: Direction = Restrains(|draft| draft.no_images = true);
 const NODE_NO_IMAGE: Direction = Restrains(|draft| draft.node().no_image = true);
 const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
 
-pub(super) const SETTINGS: [Setting; 28] = [
+pub(super) const SETTINGS: [Setting; 30] = [
     setting(TOP, "site", Chooses, into!(one_line, site)),
     setting(NETWORK, "subnet", Chooses, into!(parsed, subnet)),
     setting(NETWORK, "lease-range", Chooses, into!(ends, lease_range)),
@@ -115,6 +115,7 @@ pub(super) const SETTINGS: [Setting; 28] = [
     setting(PEERS, "overlays", NO_IMAGES, |value, draft| {
         overlays(value, &mut draft.overlays)
     }),
+    setting(PEERS, "root", Chooses, into!(parsed, root)),
     setting(PEERS, "failsafe-after", Chooses, |value, draft| {
         set(&mut draft.failsafe_after, number(value, FAILSAFE_AFTER))
     }),
@@ -135,6 +136,7 @@ pub(super) const SETTINGS: [Setting; 28] = [
     setting(NODE, "address", Chooses, into!(address, node().address)),
     setting(NODE, "post-action", Chooses, into!(parsed, node().post_action)),
     setting(NODE, "image", NODE_NO_IMAGE, into!(parsed, node().image)),
+    setting(NODE, "root", Chooses, into!(parsed, node().root)),
     setting(NODE, "hostname", NODE_NO_IMAGE, into!(parsed, node().hostname)),
     setting(NODE, "overlays", NODE_NO_IMAGE, |value, draft| {
         overlays(value, &mut draft.node().overlays)

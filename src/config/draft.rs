@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::{ImageWord, OverlayName, PostAction, PowerOff};
+use crate::model::{ImageWord, OverlayName, PostAction, PowerOff, RootForm};
 
 use super::link_rule::LinkRule;
 use super::node_rules::{Node, NodeRule};
@@ -25,6 +25,7 @@ pub(crate) struct Draft {
     pub poweroff: Option<PowerOff>,
     pub image: Option<ImageWord>,
     pub overlays: Vec<OverlayName>,
+    pub root: Option<RootForm>,
     pub failsafe_after: Option<u32>,
     /// No machine is powered off, whatever else is said.
     pub never: bool,

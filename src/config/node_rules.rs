@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::model::{AuthorizedKey, HostName, ImageWord, MacAddr, NodePolicy, OverlayName, PostAction, PowerOff};
+use crate::model::{
+    AuthorizedKey, HostName, ImageWord, MacAddr, NodePolicy, OverlayName, PostAction, PowerOff, RootForm,
+};
 
 use super::fault::Fault;
 
@@ -29,6 +31,7 @@ pub(crate) struct NodeRule {
     pub poweroff: Option<PowerOff>,
     /// Says the post action too, where nothing else does.
     pub image: Option<ImageWord>,
+    pub root: Option<RootForm>,
     pub hostname: Option<HostName>,
     /// Over those of all machines.
     #[serde(skip_serializing_if = "Vec::is_empty")]

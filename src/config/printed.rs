@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::model::{ImageWord, OverlayName, PostAction, PowerOff};
+use crate::model::{ImageWord, OverlayName, PostAction, PowerOff, RootForm};
 
 use super::node_rules::NodeRule;
 use super::routed::{Entry, Routed};
@@ -43,6 +43,7 @@ struct Peers<'a> {
     image: Option<&'a ImageWord>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     overlays: &'a [OverlayName],
+    root: RootForm,
     failsafe_after: u32,
     kernel_arguments: &'a str,
 }
@@ -59,6 +60,7 @@ impl Settings {
             peers,
             image,
             overlays,
+            root,
             failsafe_after,
             kernel_arguments,
             links,
@@ -85,6 +87,7 @@ impl Settings {
                 poweroff: peers.poweroff,
                 image: image.as_ref(),
                 overlays,
+                root: *root,
                 failsafe_after: *failsafe_after,
                 kernel_arguments,
             },
@@ -115,6 +118,7 @@ mod tests {
         poweroff = "acpi"
         image = "compute"
         overlays = ["base"]
+        root = "squashfs"
         failsafe-after = 5
         kernel-arguments = "nomodeset dyndbg=\"file x +p\" a=\\b"
         [[subnet]]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use crate::model::{HostName, ImageWord, MacAddr, NodePolicy, OverlayName, Own, PostAction, PowerOff};
+use crate::model::{HostName, ImageWord, MacAddr, NodePolicy, OverlayName, Own, PostAction, PowerOff, RootForm};
 
 use super::definitions::TFTP_BLOCK_SIZE;
 use super::draft::Draft;
@@ -28,6 +28,8 @@ pub struct Settings {
     pub(super) image: Option<ImageWord>,
     /// What lies over the root of each.
     pub(super) overlays: Vec<OverlayName>,
+    /// How each has its root in memory, where no rule says it.
+    pub(super) root: RootForm,
     /// Failed starts of a version after which a node gets another one, or the failsafe system; 0: never.
     pub failsafe_after: u32,
     /// No machine starts an image, whatever else is said.
@@ -121,6 +123,7 @@ impl Settings {
             poweroff,
             image,
             overlays,
+            root,
             failsafe_after,
             mut never,
             mut no_images,
@@ -153,6 +156,7 @@ impl Settings {
             peers,
             image,
             overlays,
+            root: root.unwrap_or_default(),
             failsafe_after: failsafe_after.unwrap_or(FAILSAFE_AFTER),
             no_images,
             kernel_arguments: kernel_arguments.unwrap_or_default(),
@@ -275,6 +279,12 @@ impl Settings {
         let own = self.nodes.of(macs, uuid).and_then(|rule| rule.image.as_ref());
         own.or(self.image.as_ref())
             .filter(|_| self.policy(macs, uuid).post_action == PostAction::Image)
+    }
+
+    /// How a machine that starts an image has its root.
+    pub fn root_form(&self, macs: &[MacAddr], uuid: Option<&str>) -> RootForm {
+        let own = self.nodes.of(macs, uuid).and_then(|rule| rule.root);
+        own.unwrap_or(self.root)
     }
 
     /// What a node is given besides its image; a later overlay lies over an earlier one. By the port alone: of who has a UUID there is no

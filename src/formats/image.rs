@@ -11,6 +11,8 @@ use super::first_stage::{BASE, PORTS, TABLE};
 /// Files of an image, in its folder.
 pub(crate) const MANIFEST: &str = "image.json";
 pub(crate) const ROOT: &str = "root.tar.zst";
+/// The same root as a file system that is read where it lies, packed.
+pub(crate) const SQUASHFS: &str = "root.squashfs";
 pub(crate) const KERNEL: &str = "kernel";
 /// The signature of the manifest, where it is signed (`image/signature.rs`).
 pub(crate) const SIGNATURE: &str = "image.json.sig";
@@ -46,6 +48,9 @@ pub(crate) struct Manifest {
     /// Files of the first stage, by their paths below its folder.
     pub(crate) first: BTreeMap<String, Part>,
     pub(crate) root: Root,
+    /// None where it was packed without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) squashfs: Option<Part>,
 }
 
 /// A file of the image.
@@ -85,6 +90,7 @@ impl Manifest {
             kernel,
             first,
             root,
+            squashfs: None,
         }
     }
 
@@ -102,6 +108,7 @@ impl Manifest {
         let is_sum = |sum: &str| sum.len() == 64 && sum.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let are_sums = [&manifest.kernel, &manifest.root.packed]
             .into_iter()
+            .chain(manifest.squashfs.as_ref())
             .chain(manifest.first.values())
             .all(|part| is_sum(&part.sha256));
         match () {
@@ -161,7 +168,11 @@ mod tests {
         };
         let names = [BASE, PORTS, TABLE, "port/e1000.img"];
         let first = names.map(|name| (name.to_owned(), part("c")));
-        let manifest = Manifest::new("6.12.1".to_owned(), part("b"), first.into(), root);
+        let mut manifest = Manifest::new("6.12.1".to_owned(), part("b"), first.into(), root);
+        // Older ones have none.
+        let text = serde_json::to_string(&manifest).unwrap();
+        assert_eq!(Manifest::read(text.as_bytes()).unwrap(), manifest);
+        manifest.squashfs = Some(part("d"));
         let text = serde_json::to_string(&manifest).unwrap();
         assert_eq!(Manifest::read(text.as_bytes()).unwrap(), manifest);
         for (from, to) in [
@@ -169,6 +180,7 @@ mod tests {
             ("aaaa", "AAAA"),
             ("bbbb", ""),
             ("cccc", "gggg"),
+            ("dddd", "xddd"),
             ("\"root\"", "\"r\""),
             ("\"entries\":3", "\"entries\":4000001"),
             ("port/e1000.img", "../e1000.img"),

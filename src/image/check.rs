@@ -8,7 +8,8 @@ use super::signature::Trusted;
 use super::unpack::{self, Limits, Unpacked};
 use super::{ImageError, Summed, kernel, open, unpacked};
 use crate::formats::image::{
-    FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, Manifest, Part, ROOT, Root, SIGNATURE, version,
+    FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, Manifest, Part, ROOT, Root, SIGNATURE, SQUASHFS,
+    version,
 };
 use crate::sys::tree::Tree;
 
@@ -58,7 +59,21 @@ pub(crate) fn read(folder: &Path, tree: Option<&Tree>) -> Result<(Manifest, Stri
         part(&folder.join(FIRST_STAGE).join(name), said)?;
     }
     root(&folder.join(ROOT), &manifest, tree)?;
+    if let Some(said) = &manifest.squashfs {
+        let path = folder.join(SQUASHFS);
+        copied(&path, open(&path)?.take(said.bytes + 1), &mut io::sink(), said)?;
+    }
     Ok((manifest, version))
+}
+
+/// Copies a file that is as it should be. `name`: what messages call it.
+///
+/// # Errors
+/// It is not what was said of it; the copy is not to be used then.
+pub(crate) fn copied(name: &Path, from: impl Read, to: &mut impl io::Write, said: &Part) -> Result<(), ImageError> {
+    let mut from = Summed::new(from);
+    io::copy(&mut from, to).map_err(ImageError::at(name))?;
+    must_be(name, from.sum(), said)
 }
 
 /// A file that is as it should be.
@@ -171,6 +186,7 @@ mod tests {
             recon: recon.to_owned(),
             level: 3,
             newest: u64::MAX,
+            squashfs: false,
         })
     }
 

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use super::kernel;
 use super::pack::{self, Options};
 use super::signature::Trusted;
+use super::squashfs;
 use super::stage::table::Table;
 use super::stage::tree::Tree;
 use super::stage::{self, Stage};
 use super::{ImageError, Summed};
 use crate::formats::image::{
-    FIRST_STAGE, INIT, KERNEL, MANIFEST, MAX_ENTRIES, Manifest, Part, ROOT, Root, SIGNATURE, version,
+    FIRST_STAGE, INIT, KERNEL, MANIFEST, MAX_ENTRIES, Manifest, Part, ROOT, Root, SIGNATURE, SQUASHFS, version,
 };
 
 /// Level of zstd: beyond it minutes are paid for percents.
@@ -35,6 +36,8 @@ pub(crate) struct Wishes {
     pub(crate) level: i32,
     /// The latest time of an entry, in seconds since 1970.
     pub(crate) newest: u64,
+    /// Beside the archive, the same root as a squashfs.
+    pub(crate) squashfs: bool,
 }
 
 /// An image that is whole.
@@ -71,6 +74,14 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
     fs::create_dir_all(output).map_err(ImageError::at(output))?;
     let archive = Unfinished::begin(output, ROOT)?;
     let packed = packed(wishes, &archive)?;
+    let squashfs = match wishes.squashfs {
+        true => {
+            let part = Unfinished::begin(output, SQUASHFS)?;
+            let made = squashfs::make(root, &archive.path, &part.path)?;
+            Some((part, made))
+        }
+        false => None,
+    };
     let mut kernel = Unfinished::begin(output, KERNEL)?;
     kernel.write(&content)?;
     let mut folder = UnfinishedFolder::begin(output, FIRST_STAGE)?;
@@ -79,19 +90,21 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
         folder.write(&path, bytes)?;
         parts.insert(path, Part::of(bytes));
     }
-    let manifest = Manifest::new(found.version, Part::of(&content), parts, packed);
+    let mut manifest = Manifest::new(found.version, Part::of(&content), parts, packed);
+    manifest.squashfs = squashfs.as_ref().map(|(_, part)| part.clone());
     let mut text = serde_json::to_vec_pretty(&manifest).map_err(|error| ImageError::Wrong(error.to_string()))?;
     text.push(b'\n');
     Manifest::read(&text).map_err(ImageError::Wrong)?;
     let mut described = Unfinished::begin(output, MANIFEST)?;
     described.write(&text)?;
-    // The manifest goes first and comes last: what has one is whole. A signature of another one is none.
-    for name in [MANIFEST, SIGNATURE] {
+    // The manifest goes first and comes last: what has one is whole. A signature of another one is none, nor is its other form.
+    for name in [MANIFEST, SIGNATURE, SQUASHFS] {
         let old = output.join(name);
         absent_is_fine(fs::remove_file(&old)).map_err(ImageError::at(&old))?;
     }
     folder.end()?;
-    for part in [archive, kernel, described] {
+    let squashfs = squashfs.map(|(part, _)| part);
+    for part in [archive, kernel].into_iter().chain(squashfs).chain([described]) {
         part.end()?;
     }
     sync_folder(output)?;

@@ -6,6 +6,7 @@ pub(crate) mod kernel;
 pub(crate) mod make;
 pub(crate) mod pack;
 pub(crate) mod signature;
+mod squashfs;
 pub mod stage;
 pub mod unpack;
 
@@ -31,7 +32,7 @@ pub(crate) enum ImageError {
 
 impl ImageError {
     /// For `map_err`.
-    fn at(path: &Path) -> impl Fn(io::Error) -> ImageError {
+    pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> ImageError {
         move |error| ImageError::Io {
             path: path.to_owned(),
             error,

@@ -54,5 +54,5 @@ pub use lifetime::Lifetime;
 pub use mac::MacAddr;
 pub use node::{NodeId, Stage};
 pub use own::{AuthorizedKey, HostName, OverlayName, Own};
-pub use policy::{BondMode, BootMethod, NodePolicy, OnFailure, PostAction, PowerOff};
+pub use policy::{BondMode, BootMethod, NodePolicy, OnFailure, PostAction, PowerOff, RootForm};
 pub use time::{RunTime, UnixTime};

@@ -70,6 +70,22 @@ words! {
 }
 
 words! {
+    "a form of a root",
+    /// How a diskless node has its root in memory (`root`, `recon.root=`).
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase", try_from = "String")]
+    pub enum RootForm {
+        /// Unpacked where there is room for it, else packed.
+        #[default]
+        Auto = "auto",
+        /// Unpacked into a tmpfs: nothing is faster.
+        Tmpfs = "tmpfs",
+        /// Packed as a squashfs, and in an overlay what the node writes: a third of the memory.
+        Squashfs = "squashfs",
+    }
+}
+
+words! {
     "what follows a failure",
     /// What the boot image does where what it is to start does not start (`on-failure`).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]

@@ -82,7 +82,7 @@ pub(crate) fn loader() -> Option<Arc<dyn Loader>> {
     Some(Arc::clone(drivers) as Arc<dyn Loader>)
 }
 
-/// The drivers of a boot image, all of which are in its initrd.
+/// The drivers of a boot image or a node, all of which are in its initrd.
 pub(crate) struct Ports(Arc<Drivers>);
 
 impl Ports {
@@ -119,10 +119,11 @@ pub(crate) async fn ports() -> anyhow::Result<Ports> {
     Ok(ports)
 }
 
-/// Readies the machine for a node's job: returns when its port has its address. Everything else is the work of the node's own system.
-pub(crate) async fn node_port(line: &KernelLine, master: SocketAddr) -> anyhow::Result<(MacAddr, PortAddress)> {
+/// Readies the machine for a node's job: returns when its port has its address; gives that port, and who loads further drivers. Everything else is the work of the node's own system.
+pub(crate) async fn node_port(line: &KernelLine, master: SocketAddr) -> anyhow::Result<(MacAddr, Ports)> {
     let drivers = begin(&Arc::new(manifest()?)).await?;
-    reach(line, master, &drivers).await
+    let (mac, _) = reach(line, master, &drivers).await?;
+    Ok((mac, Ports(drivers)))
 }
 
 /// Brings up the port that the machine booted from.

@@ -7,6 +7,7 @@
 mod asking;
 mod memory;
 mod own;
+mod places;
 mod root;
 mod system;
 pub(crate) mod up;
@@ -25,20 +26,24 @@ use crate::formats::image::{
 use crate::image::signature::Trusted;
 use crate::model::console::console;
 use crate::model::identity::Evidence;
-use crate::model::{MacAddr, NodeId, PinnedImage, Stage, layout};
+use crate::model::{MacAddr, NodeId, PinnedImage, RootForm, Stage, layout};
 use crate::probe::text::decimal_size;
 use crate::role::boot_from::machine::memory_bytes;
-use crate::role::first_stage;
+use crate::role::first_stage::{self, Ports};
 use crate::role::peer::session::Session;
-use crate::sys::{file, mount, netif, power};
+use crate::sys::{file, netif, power};
 
 use asking::{ASKING, Gone, asked};
+use memory::Held;
+use places::{Packed, Unpacked};
 
 /// Where the new root is made. Process 1 is told so by a file of this name, whose content it is.
 const ROOT: &str = "/sysroot";
 pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Modules that no device asks for: a file as a block device, what is in it, and what is written over that.
+const OF_SQUASHFS: [&str; 3] = ["loop", "squashfs", "overlay"];
 /// Failures of which one may be an accident; a master that is away is waited for, and is none.
 const TRIES: u32 = 3;
 /// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
@@ -50,14 +55,15 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
         .image
         .as_ref()
         .context("the kernel line has postaction=image, and no recon.image= that says which")?;
-    let (mac, _) = first_stage::node_port(line, master).await?;
+    let (mac, drivers) = first_stage::node_port(line, master).await?;
+    let wish = line.root.unwrap_or_default();
     let session = session(line, master, mac)?;
     console!("node {}: starts {}@{}", session.id, pinned.name, pinned.version);
     session.report(Stage::Agent, None, None).await;
     let mut tries = 0;
     loop {
         tries += 1;
-        match start(&session, mac, pinned).await {
+        match start(&session, &drivers, (mac, pinned, wish)).await {
             Ok(()) => return Ok(()),
             Err(error) => {
                 // Its master hears by its boot program that it is back, and what it starts then may be something else.
@@ -78,10 +84,14 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
     }
 }
 
-async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow::Result<()> {
+async fn start(
+    session: &Session,
+    drivers: &Ports,
+    (mac, pinned, wish): (MacAddr, &PinnedImage, RootForm),
+) -> anyhow::Result<()> {
     let began = Instant::now();
     // What a try before this one left there is no memory that is taken.
-    remove_root().with_context(|| format!("taking away what was in {ROOT}"))?;
+    places::remove(Path::new(ROOT)).with_context(|| format!("taking away what was in {ROOT}"))?;
     let trusted = trusted().context("the keys that have to have signed what is started")?;
     let manifest = manifest(session, pinned, trusted.as_ref()).await?;
     // They are small, and without them the rest is of no use.
@@ -91,19 +101,17 @@ async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow:
         available_bytes: memory_bytes("MemAvailable:"),
         numa_nodes: numa_nodes(),
     };
-    let options = memory::options(&manifest.root, &facts).map_err(anyhow::Error::msg)?;
-    let fresh = move || fresh_root(&options);
-    let url = format!("http://{}{}", session.master, path(pinned, image::ROOT));
-    root::fetch(session, &url, manifest.root.clone(), Path::new(ROOT), fresh).await?;
+    let held = memory::held(wish, &manifest, &facts).map_err(anyhow::Error::msg)?;
+    let bytes = fetched(session, drivers, pinned, (held, &manifest)).await?;
     own::lay(own, Path::new(ROOT), trusted.is_some()).await?;
     system::must_start(Path::new(ROOT)).map_err(anyhow::Error::msg)?;
     let seconds = began.elapsed().as_secs_f64();
     let words = format!(
-        "{}@{}: {} in {seconds:.1} s, {} in memory; starting it",
+        "{}@{}: {} in {seconds:.1} s, {}; starting it",
         pinned.name,
         pinned.version,
-        decimal_size(manifest.root.packed.bytes),
-        decimal_size(manifest.root.unpacked_bytes),
+        decimal_size(bytes.0),
+        bytes.1,
     );
     console!("{words}");
     session.report(Stage::Agent, Some(words), None).await;
@@ -116,6 +124,40 @@ async fn start(session: &Session, mac: MacAddr, pinned: &PinnedImage) -> anyhow:
     };
     system::prepare(&described).context("what tells the master that this node is up")?;
     std::fs::write(HANDED_OVER, ROOT).with_context(|| format!("writing {HANDED_OVER}"))
+}
+
+/// Fetches the root in one form or the other. Gives how many bytes that were, and how it is held, in words.
+async fn fetched(
+    session: &Session,
+    drivers: &Ports,
+    pinned: &PinnedImage,
+    (held, image): (Held, &Manifest),
+) -> anyhow::Result<(u64, String)> {
+    let url = |name: &str| format!("http://{}{}", session.master, path(pinned, name));
+    match held {
+        Held::Tmpfs { options } => {
+            let said = image.root.clone();
+            let (bytes, unpacked) = (said.packed.bytes, said.unpacked_bytes);
+            let place = Unpacked {
+                root: ROOT.into(),
+                options,
+                said,
+            };
+            root::fetch(session, &url(image::ROOT), bytes, place).await?;
+            Ok((bytes, format!("{} in memory", decimal_size(unpacked))))
+        }
+        Held::Squashfs { part: said, options } => {
+            drivers.want(&OF_SQUASHFS).await;
+            let bytes = said.bytes;
+            let place = Packed {
+                root: ROOT.into(),
+                options,
+                said,
+            };
+            root::fetch(session, &url(image::SQUASHFS), bytes, place).await?;
+            Ok((bytes, "packed in memory (squashfs)".to_owned()))
+        }
+    }
 }
 
 /// Path of a file of the image, on the master.
@@ -159,22 +201,6 @@ fn trusted_in(root: &Path) -> anyhow::Result<Option<Trusted>> {
     }
     let text = String::from_utf8(bytes)?;
     Trusted::read(&text).map(Some).map_err(anyhow::Error::msg)
-}
-
-/// An empty root, whatever was there.
-fn fresh_root(options: &str) -> std::io::Result<()> {
-    let root = Path::new(ROOT);
-    std::fs::create_dir_all(root)?;
-    remove_root()?;
-    mount::root(root, options)
-}
-
-fn remove_root() -> std::io::Result<()> {
-    let root = Path::new(ROOT);
-    match mount::mounted()?.iter().any(|mount| mount.target == root) {
-        true => mount::unmount(root),
-        false => Ok(()),
-    }
 }
 
 fn numa_nodes() -> usize {

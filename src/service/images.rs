@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::formats::first_stage::FirstStage;
-use crate::formats::image::{self, FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, Manifest, ROOT};
+use crate::formats::image::{self, FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, Manifest, ROOT, SQUASHFS};
 use crate::model::slice::Slice;
 use crate::model::{ImageName, ImageVersion, ImageWord, PinnedImage, layout};
 use crate::store::images;
@@ -109,7 +109,9 @@ impl Images {
                 image::version(&bytes)
             ));
         }
-        for (file, part) in [(KERNEL, &manifest.kernel), (ROOT, &manifest.root.packed)] {
+        let parts = [(KERNEL, &manifest.kernel), (ROOT, &manifest.root.packed)];
+        let squashfs = manifest.squashfs.as_ref().map(|part| (SQUASHFS, part));
+        for (file, part) in parts.into_iter().chain(squashfs) {
             as_long_as_it_should_be(&folder.join(file), part.bytes)?;
         }
         for (file, part) in &manifest.first {

@@ -14,6 +14,7 @@ const BLKPG_DEL_PARTITION: libc::c_int = 2;
 const LOOP_CLR_FD: libc::c_ulong = 0x4c01;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
+const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 
 /// `struct blkpg_partition` of linux/blkpg.h.
@@ -104,6 +105,21 @@ pub(crate) struct LoopDevice {
 impl LoopDevice {
     /// Sets up the next free loop device, read-write.
     pub(crate) fn over(disk: &File, name: &Path, offset: u64, length: u64, sector_size: u64) -> io::Result<Self> {
+        Self::set_up(disk, name, (offset, length), sector_size, 0)
+    }
+
+    /// The same over a whole file of this length, which nobody writes to.
+    pub(crate) fn read_only(file: &File, name: &Path, length: u64, sector_size: u64) -> io::Result<Self> {
+        Self::set_up(file, name, (0, length), sector_size, LO_FLAGS_READ_ONLY)
+    }
+
+    fn set_up(
+        disk: &File,
+        name: &Path,
+        (offset, length): (u64, u64),
+        sector_size: u64,
+        flags: u32,
+    ) -> io::Result<Self> {
         let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
         // SAFETY: all-zero is a valid loop_config.
         let mut config: LoopConfig = unsafe { std::mem::zeroed() };
@@ -111,7 +127,7 @@ impl LoopDevice {
         config.block_size = sector_size.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
         config.info.offset = offset;
         config.info.size_limit = length;
-        config.info.flags = LO_FLAGS_AUTOCLEAR;
+        config.info.flags = LO_FLAGS_AUTOCLEAR | flags;
         // Only what `losetup` shows; the last byte stays zero.
         let file_name = config.info.file_name.iter_mut().take(63);
         file_name

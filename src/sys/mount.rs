@@ -67,6 +67,19 @@ pub(crate) fn root(target: &Path, options: &str) -> io::Result<()> {
     mount(Path::new("root"), target, c"tmpfs", 0, &c_string(options.as_bytes())?)
 }
 
+/// Mounts a squashfs read-only at `target`; whatever a root may hold works in it.
+pub(crate) fn squashfs(device: &Path, target: &Path) -> io::Result<()> {
+    mount(device, target, c"squashfs", libc::MS_RDONLY, c"")
+}
+
+/// Shows at `target` what is in `lower`, and over it what is written, which goes to `upper`; `work` is an empty folder beside that
+/// (Documentation/filesystems/overlayfs.rst). The paths have no comma and no colon.
+pub(crate) fn overlay(target: &Path, lower: &Path, upper: &Path, work: &Path) -> io::Result<()> {
+    let (lower, upper, work) = (lower.display(), upper.display(), work.display());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    mount(Path::new("root"), target, c"overlay", 0, &c_string(options.as_bytes())?)
+}
+
 /// Shows a file or folder at a second place (mount(8), `--bind`).
 pub(crate) fn bind(from: &Path, target: &Path) -> io::Result<()> {
     mount(from, target, c"", libc::MS_BIND, c"")

@@ -41,6 +41,7 @@ programs! {
     Perccli = "perccli64",
     Sh = "sh",
     Smartctl = "smartctl",
+    Sqfstar = "sqfstar",
     Ssacli = "ssacli",
     Storcli = "storcli64",
     Systemctl = "systemctl",

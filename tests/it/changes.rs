@@ -27,7 +27,7 @@ const IOCTLS: [(&str, Option<&str>); 12] = [
 ];
 
 /// Files that run programs, with the programs, and the words of README's table for those that change something or may.
-const STARTED: [(&str, Program, Option<&str>); 15] = [
+const STARTED: [(&str, Program, Option<&str>); 16] = [
     ("src/cli/console.rs", Program::Bash, None),
     ("src/probe/disks/controllers.rs", Program::Arcconf, Some("`arcconf`")),
     ("src/probe/disks/controllers.rs", Program::Perccli, Some("`perccli64`")),
@@ -38,6 +38,7 @@ const STARTED: [(&str, Program, Option<&str>); 15] = [
         Program::Smartctl,
         Some("`smartctl --all --nocheck=standby`"),
     ),
+    ("src/image/squashfs.rs", Program::Sqfstar, None),
     ("src/probe/pci/gpu.rs", Program::NvidiaSmi, Some("`nvidia-smi`")),
     ("src/role/peer/post/script.rs", Program::Sh, Some("`post.sh`")),
     ("src/role/settle.rs", Program::Udevadm, None),

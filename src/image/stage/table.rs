@@ -13,6 +13,8 @@ pub struct Table {
     pub(super) port: Vec<String>,
     /// Besides ports, for the image that has nobody to fetch it from.
     pub(super) boot: Vec<String>,
+    /// In the base of a diskless node.
+    pub(super) node: Vec<String>,
     pub(super) pack: Vec<String>,
     pub(super) never: Vec<String>,
     pub(super) allow: Vec<String>,
@@ -48,10 +50,13 @@ impl Table {
     /// # Errors
     /// As of [`Self::read`].
     pub(crate) fn of_nodes() -> anyhow::Result<Table> {
+        let mut table = Table::read(OF_IMAGES)?;
+        table.allow.extend(table.node.iter().cloned());
+        table.base.append(&mut table.node);
         Ok(Table {
             pack: Vec::new(),
             groups: Vec::new(),
-            ..Table::read(OF_IMAGES)?
+            ..table
         })
     }
 
@@ -62,6 +67,7 @@ impl Table {
             ["base", glob, _] => self.base.push(glob.to_owned()),
             ["port", glob] => self.port.push(glob.to_owned()),
             ["boot", glob, _] => self.boot.push(glob.to_owned()),
+            ["node", glob, _] => self.node.push(glob.to_owned()),
             ["pack", glob] => self.pack.push(glob.to_owned()),
             ["never", glob, _] => self.never.push(glob.to_owned()),
             ["allow", glob, _] => self.allow.push(glob.to_owned()),

@@ -1,8 +1,7 @@
-//! The root of a node on its way: fetched in one thread, unpacked in another while it comes, and compared with its sum at the end. A
+//! The root of a node on its way: fetched in one thread, unpacked or kept in another while it comes, and compared with its sum at the end. A
 //! connection that breaks goes on where it broke; where the server begins anew, so does the root.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,8 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Handle;
 
-use crate::formats::image::{self, Root};
-use crate::image::check;
+use crate::image::ImageError;
 use crate::model::Stage;
 use crate::model::console::console;
 use crate::probe::text::decimal_size;
@@ -21,7 +19,6 @@ use crate::service::fetch::client::{Client, Patience, Piece};
 use crate::service::fetch::proxy::Proxies;
 use crate::service::fetch::tls;
 use crate::service::fetch::url::Target;
-use crate::sys::tree::Tree;
 
 /// Pieces that may wait between the two threads; each is what one read of a connection gave.
 const WAITING: usize = 64;
@@ -33,17 +30,20 @@ const PATIENCE: Patience = Patience {
     ..Patience::USUAL
 };
 
-/// Fetches and unpacks a root. `fresh` makes the folder `root` empty.
+/// Where a root goes.
+pub(super) trait Place: Send + 'static {
+    /// Makes it empty, for the first time or anew.
+    fn empty(&self) -> io::Result<()>;
+
+    /// Takes the root there to its end, and compares it with what was said of it.
+    fn take(&self, packed: &mut dyn Read) -> Result<(), ImageError>;
+}
+
+/// Fetches a root that has `limit` bytes on its way.
 ///
 /// # Errors
 /// It is not what was said of it, twice; or there is no room.
-pub(super) async fn fetch(
-    session: &Session,
-    url: &str,
-    said: Root,
-    root: &Path,
-    fresh: impl Fn() -> io::Result<()> + Send + 'static,
-) -> anyhow::Result<()> {
+pub(super) async fn fetch(session: &Session, url: &str, limit: u64, place: impl Place) -> anyhow::Result<()> {
     let target = Target::read(url).map_err(anyhow::Error::msg)?;
     let client = Client {
         tls: tls::config(None, &[]).map_err(anyhow::Error::msg)?,
@@ -54,7 +54,7 @@ pub(super) async fn fetch(
     };
     let have = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = sync_channel(WAITING);
-    let (limit, counted) = (said.packed.bytes, Arc::clone(&have));
+    let counted = Arc::clone(&have);
     let total = decimal_size(limit);
     // Both block: one while the other is behind.
     let runtime = Handle::current();
@@ -62,8 +62,7 @@ pub(super) async fn fetch(
         let take = |piece: Piece<'_>| pass_on(&sender, &counted, piece);
         runtime.block_on(client.download(&target, &[], limit, take))
     });
-    let root = root.to_owned();
-    let mut unpacking = tokio::task::spawn_blocking(move || unpack(Incoming::new(receiver), &said, root, fresh));
+    let mut unpacking = tokio::task::spawn_blocking(move || take(Incoming::new(receiver), &place));
     let unpacked = loop {
         tokio::select! {
             done = &mut unpacking => break done?,
@@ -173,18 +172,13 @@ struct Failed {
 }
 
 /// Makes the root of what comes.
-fn unpack(
-    mut incoming: Incoming,
-    said: &Root,
-    root: PathBuf,
-    fresh: impl Fn() -> io::Result<()>,
-) -> Result<(), Failed> {
-    let own = |what: String| Failed { what, is_own: true };
+fn take(mut incoming: Incoming, place: &impl Place) -> Result<(), Failed> {
     loop {
-        fresh().map_err(|error| own(format!("making an empty root in memory: {error}")))?;
-        let tree = Tree::open(&root).map_err(|error| own(format!("{}: {error}", root.display())))?;
-        let done = check::archive(Path::new(image::ROOT), &mut incoming, said, Some(&tree));
-        drop(tree);
+        place.empty().map_err(|error| Failed {
+            what: format!("making an empty root in memory: {error}"),
+            is_own: true,
+        })?;
+        let done = place.take(&mut incoming);
         if incoming.begins_anew() {
             continue;
         }
@@ -198,10 +192,31 @@ fn unpack(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
     use std::fs;
+    use std::path::{Path, PathBuf};
 
-    use crate::formats::image::Part;
+    use crate::formats::image::{Part, ROOT, Root};
+    use crate::image::check;
+    use crate::sys::tree::Tree;
+
+    struct Folder {
+        path: PathBuf,
+        said: Root,
+        times: AtomicU64,
+    }
+
+    impl Place for Folder {
+        fn empty(&self) -> io::Result<()> {
+            self.times.fetch_add(1, Ordering::Relaxed);
+            let _ = fs::remove_file(self.path.join("file"));
+            Ok(())
+        }
+
+        fn take(&self, packed: &mut dyn Read) -> Result<(), ImageError> {
+            let tree = Tree::open(&self.path).unwrap();
+            check::archive(Path::new(ROOT), packed, &self.said, Some(&tree))
+        }
+    }
 
     /// A tar of one file with this content, packed, and what is said of it.
     fn archive(content: &[u8]) -> (Vec<u8>, Root) {
@@ -223,21 +238,21 @@ mod tests {
     }
 
     /// What comes of these messages, how often the root was made empty, and what is in it.
-    fn unpacked(messages: Vec<Message>, said: &Root) -> (Result<(), Failed>, u32, Option<Vec<u8>>) {
+    fn unpacked(messages: Vec<Message>, said: &Root) -> (Result<(), Failed>, u64, Option<Vec<u8>>) {
         let folder = tempfile::tempdir().unwrap();
         let (sender, receiver) = sync_channel(messages.len());
         for message in messages {
             sender.send(message).unwrap();
         }
         drop(sender);
-        let times = Cell::new(0);
-        let fresh = || {
-            times.set(times.get() + 1);
-            let _ = fs::remove_file(folder.path().join("file"));
-            Ok(())
+        let place = Folder {
+            path: folder.path().to_owned(),
+            said: said.clone(),
+            times: AtomicU64::new(0),
         };
-        let done = unpack(Incoming::new(receiver), said, folder.path().to_owned(), fresh);
-        (done, times.get(), fs::read(folder.path().join("file")).ok())
+        let done = take(Incoming::new(receiver), &place);
+        let times = place.times.load(Ordering::Relaxed);
+        (done, times, fs::read(folder.path().join("file")).ok())
     }
 
     fn pieces(bytes: &[u8]) -> Vec<Message> {

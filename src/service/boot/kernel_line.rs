@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::request::Boot;
 use crate::config::MAX_WHY_CHARS;
 use crate::model::ula::LINK_PREFIX;
-use crate::model::{Endpoint, PostAction};
+use crate::model::{Endpoint, PostAction, RootForm};
 
 /// Console words of every kernel line: the screen, and the first serial port for those who have no screen.
 const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
@@ -69,7 +69,13 @@ fn line(boot: &Boot, address: &str) -> String {
         }
         // By its sum, so that what it starts is what was meant, whatever becomes of the folder.
         PostAction::Image => match boot.image() {
-            Some(image) => format!("{address} recon.image={}", image.pinned),
+            Some(image) => {
+                let root = match image.root {
+                    RootForm::Auto => String::new(),
+                    form => format!(" recon.root={form}"),
+                };
+                format!("{address} recon.image={}{root}", image.pinned)
+            }
             None => address.to_owned(),
         },
         // Livenet holds the image in memory already; rd.live.ram=1 would copy its root a second time.

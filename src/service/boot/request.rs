@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::memory::QUERY;
 use crate::formats::first_stage::BusId;
 use crate::formats::image::{FIRST_STAGE, KERNEL};
-use crate::model::{Endpoint, MacAddr, NodePolicy, PinnedImage, PostAction, layout};
+use crate::model::{Endpoint, MacAddr, NodePolicy, PinnedImage, PostAction, RootForm, layout};
 
 /// What a machine starts with beside the kernel. Its script chooses, and says so in its question for the kernel: both count the memory of the
 /// same files, whatever became of the machine meanwhile.
@@ -30,6 +30,7 @@ impl StartsWith {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeImage {
     pub pinned: PinnedImage,
+    pub root: RootForm,
     /// Files of its first stage for this port, as paths below that folder.
     pub first_stage: Vec<String>,
 }
@@ -154,7 +155,7 @@ pub fn full_script_url(master: impl Into<SocketAddr>, mac: Option<MacAddr>) -> S
 pub(crate) mod example {
     use super::{Boot, NodeImage};
     use crate::formats::first_stage;
-    use crate::model::{NodePolicy, PostAction, PowerOff};
+    use crate::model::{NodePolicy, PostAction, PowerOff, RootForm};
 
     pub(crate) fn client(post_action: PostAction) -> Boot<'static> {
         Boot {
@@ -195,6 +196,7 @@ pub(crate) mod example {
             pinned: format!("compute@3ea150742bbf:{}0000", "3ea150742bbf".repeat(5))
                 .parse()
                 .unwrap(),
+            root: RootForm::Auto,
             first_stage: first_stage::example().initrds(bus),
         };
         Boot {

@@ -11,7 +11,7 @@ use crate::formats::image::{FIRST_STAGE, KERNEL};
 use crate::model::console::console;
 use crate::model::slice::Slice;
 use crate::model::start_report::SERVER;
-use crate::model::{NodePolicy, PostAction, PowerOff, Stage};
+use crate::model::{NodePolicy, PostAction, PowerOff, RootForm, Stage};
 use crate::service::boot::request::StartsWith;
 use crate::service::boot::resolve::BootFile;
 use crate::service::boot::script::complete;
@@ -103,7 +103,10 @@ pub(super) async fn script(asked: Asked<'_>, master: SocketAddr, who: &Who, read
             tell_refused(asked, &why);
             return boot_script(reader.without_image(master, who, &reason));
         }
-        Plan::Image(image) => start_image(asked, is_noted, &mut boot, &image),
+        Plan::Image(image) => {
+            let root = settings.root_form(who.mac.as_slice(), who.uuid.as_deref());
+            start_image(asked, is_noted, &mut boot, (&image, root));
+        }
         Plan::Failsafe(why) => start_failsafe(asked, is_noted, &mut boot, why),
     }
     boot_script(reader.text(&boot))
@@ -117,7 +120,7 @@ fn forget_image(asked: Asked<'_>, is_noted: bool) {
 }
 
 /// Has a script start an image.
-fn start_image(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, image: &Image) {
+fn start_image(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, (image, root): (&Image, RootForm)) {
     let files = image.first_stage.initrds(boot.bus);
     if is_noted {
         let version = (image.pinned.name.clone(), image.pinned.version.clone());
@@ -128,6 +131,7 @@ fn start_image(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, i
     }
     boot.image = Some(request::NodeImage {
         pinned: image.pinned.clone(),
+        root,
         first_stage: files,
     });
 }
