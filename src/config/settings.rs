@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(settings.routed(Ipv4Addr::LOCALHOST).count(), 1);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 30, "{lines:#?}");
+        assert_eq!(lines.len(), 31, "{lines:#?}");
         let mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(settings.link_rule("eno1", mac), LinkRule::Auto);
         assert_eq!(settings.link_rule("eno2", mac), LinkRule::Silent);

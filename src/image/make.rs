@@ -74,14 +74,12 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
     fs::create_dir_all(output).map_err(ImageError::at(output))?;
     let archive = Unfinished::begin(output, ROOT)?;
     let packed = packed(wishes, &archive)?;
-    let squashfs = match wishes.squashfs {
-        true => {
-            let part = Unfinished::begin(output, SQUASHFS)?;
-            let made = squashfs::make(root, &archive.path, &part.path)?;
-            Some((part, made))
-        }
-        false => None,
+    let other_form = || {
+        let part = Unfinished::begin(output, SQUASHFS)?;
+        let made = squashfs::make(root, &archive.path, &part.path)?;
+        Ok((part, made))
     };
+    let squashfs = wishes.squashfs.then(other_form).transpose()?;
     let mut kernel = Unfinished::begin(output, KERNEL)?;
     kernel.write(&content)?;
     let mut folder = UnfinishedFolder::begin(output, FIRST_STAGE)?;

@@ -85,3 +85,71 @@ fn summed(path: &Path) -> Result<Part, ImageError> {
     let (bytes, sha256) = file.sum();
     Ok(Part { bytes, sha256 })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Command;
+
+    use super::super::pack::{self, Options};
+    use super::*;
+
+    /// unsquashfs, of the same package, is the witness.
+    #[test]
+    fn both_forms_hold_the_same_and_a_tree_gives_the_same_bytes() {
+        let (root, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("folder")).unwrap();
+        fs::write(at("folder/file"), vec![b'x'; 300_000]).unwrap();
+        fs::hard_link(at("folder/file"), at("folder/same")).unwrap();
+        symlink("folder/file", at("link")).unwrap();
+        fs::write(at("program"), "#!").unwrap();
+        fs::set_permissions(at("program"), fs::Permissions::from_mode(0o4755)).unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let archive = folder.path().join("root.tar.zst");
+        let mut packed = zstd::Encoder::new(File::create(&archive).unwrap(), 3).unwrap();
+        let options = Options {
+            newest: u64::MAX,
+            leave_out: &|_| false,
+        };
+        pack::pack(root.path(), &mut packed, &options).unwrap();
+        packed.finish().unwrap();
+        let made = |name: &str| {
+            let out = folder.path().join(name);
+            (make(root.path(), &archive, &out).unwrap(), out)
+        };
+        let ((one, path), (again, _)) = (made("one"), made("again"));
+        assert_eq!(one, again);
+        assert_eq!(one.bytes, fs::metadata(&path).unwrap().len());
+        assert!(one.bytes.is_multiple_of(512), "a loop device shows whole sectors only");
+        let out = folder.path().join("out");
+        let mut unsquashfs = Command::new("unsquashfs");
+        let done = unsquashfs
+            .args(["-quiet", "-no-progress", "-dest"])
+            .args([&out, &path])
+            .status();
+        assert!(done.unwrap().success());
+        let same = Command::new("diff")
+            .args(["-r", "--no-dereference"])
+            .args([root.path(), &out])
+            .status();
+        assert!(same.unwrap().success());
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!((mode(&out), mode(&out.join("program"))), (0o711, 0o4755));
+        let inode = |name: &str| fs::metadata(out.join(name)).unwrap().ino();
+        assert_eq!(inode("folder/file"), inode("folder/same"));
+    }
+
+    #[test]
+    fn what_the_program_says_against_an_archive_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("a");
+        fs::write(&archive, zstd::encode_all(&b"no archive"[..], 3).unwrap()).unwrap();
+        let why = make(folder.path(), &archive, &folder.path().join("out"))
+            .unwrap_err()
+            .to_string();
+        assert!(why.starts_with("sqfstar: exit status") && why.len() > 40, "{why}");
+        let why = make(folder.path(), &folder.path().join("none"), &folder.path().join("out")).unwrap_err();
+        assert!(why.to_string().contains("none"), "{why}");
+    }
+}

@@ -54,7 +54,7 @@ const STARTED: [(&str, Program, Option<&str>); 16] = [
 const ASKS: [(&str, Program); 1] = [("src/probe/disks/raid_ask.rs", Program::Smartctl)];
 
 /// Files that open or make something to write to it, with what that is.
-const WRITERS: [(&str, &str); 25] = [
+const WRITERS: [(&str, &str); 26] = [
     ("src/cli/inventory.rs", "the capture that a person asked for"),
     (
         "src/role/peer/post.rs",
@@ -64,6 +64,7 @@ const WRITERS: [(&str, &str); 25] = [
     ("src/image/stage/mod.rs", "the first stage of an image that is built"),
     ("src/store/images.rs", "the data partition"),
     ("src/role/node.rs", "what process 1 is told, in memory"),
+    ("src/role/node/places.rs", "the packed root of a node, in memory"),
     ("src/role/node/system.rs", "who a node is, in memory"),
     ("src/sys/tree.rs", "the folder that a person named to unpack to"),
     ("src/role/first_stage/pack.rs", "drivers and programs, in memory"),

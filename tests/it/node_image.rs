@@ -156,10 +156,11 @@ async fn a_node_starts_the_version_that_counts() {
     let (new, sum) = bring(data.path(), "kernel 2");
     assert_ne!(old, new);
     let settings = format!(
-        "[[node]]\nmac = \"52:54:00:00:00:01\"\nimage = \"compute\"\n[[node]]\nmac = \"52:54:00:00:00:02\"\nimage = \"compute@{old}\"\n"
+        "[[node]]\nmac = \"52:54:00:00:00:01\"\nimage = \"compute\"\n[[node]]\nmac = \"52:54:00:00:00:02\"\nimage = \"compute@{old}\"\nroot = \"squashfs\"\n"
     );
     let (address, stop, running) = serve(master(data.path(), &settings)).await;
     let text = script(address, NODE).await;
+    assert!(!text.contains("recon.root="), "{text}");
     for words in [
         &*format!("/images/compute/{new}/kernel?memory="),
         &format!("initrd --name base.img http://{address}/images/compute/{new}/first/base.img ||"),
@@ -172,6 +173,7 @@ async fn a_node_starts_the_version_that_counts() {
     // Its version is its own, whatever counts.
     let other = script(address, &NODE.replace("00-01", "00-02")).await;
     assert!(other.contains(&format!("/images/compute/{old}/kernel?")), "{other}");
+    assert!(other.contains(" recon.root=squashfs "), "{other}");
     // Of whom nothing is said takes an inventory, and asks the medium for it.
     let peer = script(address, &NODE.replace("00-01", "00-03")).await;
     assert!(

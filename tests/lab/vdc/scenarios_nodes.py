@@ -28,16 +28,18 @@ _NODE = Kind("bios", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), m
 _KINDS = {
     "node-1": _NODE,
     "node-2": _NODE._replace(nic="e1000e"),
-    "small-node": _NODE._replace(memory_mib=384),
+    "small-node": _NODE._replace(memory_mib=320),
+    # Enough for the packed root alone.
+    "packed-node": _NODE._replace(memory_mib=640),
     "bad-node": _NODE,
 }
-_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2, "node-2": 0xA3}
-_HOST_NAME = "worker-1"
-_LOGIN = re.compile(rf"{_HOST_NAME} login:")
+_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2, "node-2": 0xA3, "packed-node": 0xA4}
+_HOST_NAMES = {"node-1": "worker-1", "packed-node": "worker-2"}
+_LOGIN = re.compile(r"worker-1 login:")
 _MOTD = "{{hostname}} runs {{image}} at {{site}}\n"
 # By name of a node.
 _RULES = {
-    "node-1": f'image = "compute"\nhostname = "{_HOST_NAME}"\noverlays = ["base"]',
+    **{name: f'image = "compute"\nhostname = "{own}"\noverlays = ["base"]' for name, own in _HOST_NAMES.items()},
     "node-2": 'image = "gpu"',
     "small-node": 'image = "compute"',
     "bad-node": 'image = "shaky"\noverlays = ["broken"]',
@@ -45,7 +47,9 @@ _RULES = {
 # The first program of a system that does not come up.
 _BROKEN = "#!/bin/sh\necho b >/proc/sysrq-trigger\nsleep 60\n"
 # What is asked of a node, line by line.
-_INSIDE = "hostname; cat /etc/motd /etc/machine-id; systemctl is-system-running; stat -c %a /etc/ssh/ssh_host_ed25519_key"
+_WHO = "hostname; cat /etc/motd /etc/machine-id; systemctl is-system-running; stat -c %a /etc/ssh/ssh_host_ed25519_key"
+# Whether its root is an overlay that can be written to, with owners and modes of the image below it.
+_WRITES = "stat -f -c %T /; echo a >/etc/own && cat /etc/own; rm /etc/debian_version && ls /etc/debian_version; stat -c %U:%a /etc/shadow /usr/bin/su"
 
 
 class Farm(Environment):
@@ -143,18 +147,18 @@ class Farm(Environment):
         self.lab.report.line(f"{node.name}: up, {time.monotonic() - begun:.1f} s after power on")
 
 
-    def inside(self, node: Peer) -> list[str]:
-        """What the node says of itself to who comes in by ssh, and knows its key from the master."""
-        mac = node.identity.mac
+    def inside(self, node: Peer, words: str) -> list[str]:
+        """What the node says to who comes in by ssh, and knows its key from the master."""
+        mac, own = node.identity.mac, _HOST_NAMES[node.name]
         code, _, line = self.api.request("GET", f"/api/v1/host-key?mac={mac}")
-        expect(code == 200 and line.decode().startswith(f"{_HOST_NAME} ssh-ed25519 "), f"the node's key: {code}: {line[:300]!r}")
+        expect(code == 200 and line.decode().startswith(f"{own} ssh-ed25519 "), f"the node's key: {code}: {line[:300]!r}")
         key = line.decode().split(maxsplit=1)[1].strip()
         address = str(self.row(node)["address"])
         known = self.lab.folder / "known_hosts"
         known.write_text(f"{address} {key}\n")
         options = {"UserKnownHostsFile": str(known), "StrictHostKeyChecking": "yes", "BatchMode": "yes", "ConnectTimeout": "30"}
-        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        done = self.lab.namespace.run(["ssh", "-F", "none", "-i", str(self.key), *words, f"root@{address}", _INSIDE], timeout=self.lab.seconds(60))
+        given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        done = self.lab.namespace.run(["ssh", "-F", "none", "-i", str(self.key), *given, f"root@{address}", words], timeout=self.lab.seconds(60))
         expect(bool(done.stdout), f"ssh ended with {done.returncode}: {done.stderr.decode()[-600:]}")
         return done.stdout.decode().splitlines()
 
@@ -173,9 +177,10 @@ def ram_node(farm: Farm) -> None:
     expect(message == f"runs compute@{farm.version}", f"its row says {message!r}")
     line = node.machine.console.wait_for(_LOGIN, time.monotonic() + farm.lab.seconds(60))
     expect(line is not None, f"no login on its console:\n{node.machine.console.tail()}")
-    name, motd, machine_id, state, mode = farm.inside(node)
-    expect(name == _HOST_NAME, f"its name is {name!r}")
-    expect(motd == f"{_HOST_NAME} runs compute at Farm", f"its motd is {motd!r}")
+    own = _HOST_NAMES[node.name]
+    name, motd, machine_id, state, mode = farm.inside(node, _WHO)
+    expect(name == own, f"its name is {name!r}")
+    expect(motd == f"{own} runs compute at Farm", f"its motd is {motd!r}")
     expect(re.fullmatch(r"[0-9a-f]{12}4[0-9a-f]{19}", machine_id), f"its machine-id is {machine_id!r}")
     expect(state == "running", f"its system is {state}")
     expect(mode == "600", f"its key has the permissions {mode}")
@@ -220,10 +225,26 @@ def ram_fail(farm: Farm) -> None:
     expect_none(node.changes())
 
 
+def ram_packed(farm: Farm) -> None:
+    """There is no room for the root unpacked, so it stays packed, by itself."""
+    node = farm.nodes["packed-node"]
+    node.start()
+    farm.wait_up(node)
+    line = node.machine.console.find(re.compile(r"packed in memory \(squashfs\)"))
+    expect(line is not None, f"its console does not say that its root is packed:\n{node.machine.console.tail()}")
+    name, motd, _, state, _ = farm.inside(node, _WHO)
+    own = _HOST_NAMES[node.name]
+    expect((name, motd, state) == (own, f"{own} runs compute at Farm", "running"), f"it says {name!r}, {motd!r}, {state!r}")
+    said = farm.inside(node, _WRITES)
+    expect(said == ["overlayfs", "a", "root:640", "root:4755"], f"its root: {said}")
+    node.machine.kill()
+    expect_none(node.changes())
+
+
 def ram_small(farm: Farm) -> None:
     node = farm.nodes["small-node"]
     node.start()
-    said = re.compile(r"too little memory for this image: its root and a system in it take .* are missing")
+    said = re.compile(r"too little memory for this image: even its packed root and a system in it take .* are missing")
     line = node.machine.console.wait_for(said, time.monotonic() + farm.lab.seconds(120))
     expect(line is not None, f"its console does not say that its memory is too small:\n{node.machine.console.tail()}")
     # It is on the screen before the master hears of it.
@@ -239,5 +260,7 @@ SCENARIOS: list[Scenario[Farm]] = [
              ram_node, ["node-1", "node-2"], long=True),
     Scenario("ram-fail", "an image that does not come up: the version before, the failsafe system with a shell, and back by a person's word",
              ram_fail, ["bad-node"], long=True),
+    Scenario("ram-packed", "a node with memory for the packed root alone keeps it so (squashfs), under an overlay that it writes to", ram_packed,
+             ["packed-node"], long=True),
     Scenario("ram-small", "a node with too little memory says how much is missing, before the download", ram_small, ["small-node"], long=True),
 ]
