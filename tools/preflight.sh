@@ -1,10 +1,12 @@
 # shellcheck shell=bash
 # What would end a build later is found out in the first seconds, and said in one sentence with what to do.
 
-# The binary's debug and release objects, a root tree, an image and two virtual disks; measured, and a third more.
+# The binary's debug and release objects, a root tree, an image and two virtual disks; measured, and a third more. The long tests make roots
+# of other distributions and images of nodes besides.
 ROOM_GIB_FIRST=8
 ROOM_GIB_AGAIN=3
-ROOM_GIB_TESTS=20
+ROOM_GIB_TESTS=12
+ROOM_GIB_LONG=20
 
 need_root() {
     [ "$(id -u)" -eq 0 ] || die "KIWI makes a root tree with its owners and device mounts: run this as root (sudo $0 …)"
@@ -20,8 +22,11 @@ need_clock() {
 need_room() {
     local wanted=$ROOM_GIB_FIRST have
     [ ! -d "$TOP/builds/$2/root/usr" ] || wanted=$ROOM_GIB_AGAIN
-    [ "$1" != test ] || wanted=$ROOM_GIB_TESTS
-    [ "$1" != test ] || [ ! -d "$TOP/builds/$2/root/usr" ] || wanted=$ROOM_GIB_FIRST
+    if [ "$1" = test ]; then
+        wanted=$ROOM_GIB_TESTS
+        [ ! -d "$TOP/builds/$2/root/usr" ] || wanted=$ROOM_GIB_FIRST
+        ! wants_long || wanted=$ROOM_GIB_LONG
+    fi
     have=$(df --output=avail --block-size=1M "$TOP/builds" | tail -n 1 | tr -d ' ')
     [ "$have" -ge $((wanted * 1024)) ] ||
         die "the file system of $TOP/builds has $have MiB free, and this wants $((wanted * 1024)): make room there, or check out on another disk"

@@ -434,6 +434,9 @@ class Refusals(unittest.TestCase):
         self.assertIn("set the right time", done.stderr)
 
     def test_a_disk_without_room(self) -> None:
+        for extra, wanted in (("", 12288), ("--long", 20480)):
+            done = shell(f"EXTRA=({extra}); df() {{ printf 'Avail\\n123\\n'; }}; need_room test debian-none")
+            self.assertIn(f"this wants {wanted}", done.stderr)
         done = shell("df() { printf 'Avail\\n123\\n'; }; need_room target debian-13")
         self.assertIn("123 MiB free", done.stderr)
         self.assertIn("make room", done.stderr)
