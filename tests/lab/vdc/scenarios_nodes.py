@@ -32,8 +32,9 @@ _KINDS = {
     # Enough for the packed root alone.
     "packed-node": _NODE._replace(memory_mib=640),
     "bad-node": _NODE,
+    "cut-node": _NODE,
 }
-_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2, "node-2": 0xA3, "packed-node": 0xA4}
+_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2, "node-2": 0xA3, "packed-node": 0xA4, "cut-node": 0xA5}
 _HOST_NAMES = {"node-1": "worker-1", "packed-node": "worker-2"}
 _LOGIN = re.compile(r"worker-1 login:")
 _MOTD = "{{hostname}} runs {{image}} at {{site}}\n"
@@ -42,10 +43,14 @@ _RULES = {
     **{name: f'image = "compute"\nhostname = "{own}"\noverlays = ["base"]' for name, own in _HOST_NAMES.items()},
     "node-2": 'image = "gpu"',
     "small-node": 'image = "compute"',
+    "cut-node": 'image = "compute"',
     "bad-node": 'image = "shaky"\noverlays = ["broken"]',
 }
 # The first program of a system that does not come up.
 _BROKEN = "#!/bin/sh\necho b >/proc/sysrq-trigger\nsleep 60\n"
+# Connections of a node's download that are cut, and the time for which its master is away.
+_CUTS = 13
+_AWAY_SECONDS = 20.0
 # What is asked of a node, line by line.
 _WHO = "hostname; cat /etc/motd /etc/machine-id; systemctl is-system-running; stat -c %a /etc/ssh/ssh_host_ed25519_key"
 # Whether its root is an overlay that can be written to, with owners and modes of the image below it.
@@ -85,41 +90,58 @@ class Farm(Environment):
         expect(found, f"`recon image list` says {listed!r}")
         assert found is not None
         self.version = found[1]
-        log = (lab.folder / "farm.log").open("wb")
-        self._stack.callback(log.close)
+        self.log = (lab.folder / "farm.log").open("wb")
+        self._stack.callback(self.log.close)
         medium = lab.folder / "medium"
         shutil.rmtree(medium, ignore_errors=True)
         self._stack.callback(shutil.rmtree, medium, ignore_errors=True)
         tools.run(["xorriso", "-osirrox", "on", "-indev", str(lab.options.iso), "-extract", "/boot", str(medium / "boot")], timeout=120)
-        command = [str(lab.options.recon), "master", "--link", BRIDGE, "--data", str(data), "--medium", str(medium)]
-        self.master = lab.namespace.popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self._stack.callback(kill, self.master)
+        self._command = [str(lab.options.recon), "master", "--link", BRIDGE, "--data", str(data), "--medium", str(medium)]
         self.api = Api(lab.namespace)
+        self.start_master()
+        self._stack.callback(self.kill_master)
+        for node in self.nodes.values():
+            self._stack.callback(node.machine.kill)
+
+    def kill_master(self) -> None:
+        """As a power cut does."""
+        kill(self.master)
+
+    def start_master(self) -> None:
+        """Returns once it serves."""
+        self.master = self.lab.namespace.popen(self._command, stdout=self.log, stderr=subprocess.STDOUT)
 
         def serves() -> bool | None:
             if self.master.poll() is not None:
-                raise LabError(f"the master ended: {(lab.folder / 'farm.log').read_text()[-2000:]}")
+                raise LabError(f"the master ended: {(self.lab.folder / 'farm.log').read_text()[-2000:]}")
             try:
                 return True if self.api.status(timeout=1.0)["links"][0]["mode"] == "serve" else None
             except (ApiError, LookupError):
                 return None
 
-        polling.wait_until(serves, lab.seconds(30), "the farm's master serves")
-        for node in self.nodes.values():
-            self._stack.callback(node.machine.kill)
+        polling.wait_until(serves, self.lab.seconds(30), "the farm's master serves")
 
     def _add_twice(self, image: Path, data: Path) -> None:
-        """Two versions of an image `shaky`, which differ in the white space of their manifests."""
-        source = self.lab.folder / "shaky"
+        """Two versions of an image `shaky`."""
+        self.recon("image", "add", str(image), "--name", "shaky", "--data", str(data))
+        self.add_other("shaky")
+
+    def add_other(self, name: str) -> None:
+        """Another version of the image, whose manifest differs in white space, which counts from then on."""
+        source = self.lab.folder / f"other-{name}"
         shutil.rmtree(source, ignore_errors=True)
-        shutil.copytree(image, source, copy_function=os.link)
-        self.recon("image", "add", str(source), "--name", "shaky", "--data", str(data))
+        assert self.lab.options.node_image is not None
+        shutil.copytree(self.lab.options.node_image, source, copy_function=os.link)
         manifest = source / "image.json"
         text = manifest.read_text()
         manifest.unlink()
         manifest.write_text(text + "\n")
-        self.recon("image", "add", str(source), "--name", "shaky", "--data", str(data))
+        self.recon("image", "add", str(source), "--name", name, "--data", str(self.data))
         shutil.rmtree(source)
+
+    def cut(self) -> None:
+        """Ends all connections of the master's web server, with a reset for whoever is at the other end."""
+        tools.run(self.lab.namespace.argv(["ss", "-K", "state", "established", "sport = :80"]))
 
     def recon(self, *words: str) -> str:
         return tools.run([str(self.lab.options.recon), *words], timeout=600)
@@ -241,6 +263,37 @@ def ram_packed(farm: Farm) -> None:
     expect_none(node.changes())
 
 
+def ram_outage(farm: Farm) -> None:
+    """While it fetches its root: connections are cut, the master is killed and comes back, and another version counts from then on."""
+    node = farm.nodes["cut-node"]
+    node.start()
+    on_its_way = re.compile(r"the root is on its way")
+    seen = node.machine.console.wait_for(on_its_way, time.monotonic() + farm.lab.seconds(180))
+    expect(seen is not None, f"it does not fetch its root:\n{node.machine.console.tail()}")
+
+    def fetches() -> bool:
+        return farm.row(node).get("stage") == "agent" and node.machine.console.find(re.compile(r"starting it")) is None
+
+    cuts = 0
+    while cuts < _CUTS and fetches():
+        farm.cut()
+        cuts += 1
+        time.sleep(0.5)
+    expect(cuts == _CUTS, f"its root was there after {cuts} cuts: too fast to show anything")
+    expect(fetches(), "its root was there before the master was killed")
+    farm.kill_master()
+    farm.add_other("compute")
+    time.sleep(_AWAY_SECONDS)
+    farm.start_master()
+    farm.wait_up(node, 400.0)
+    message = farm.row(node)["message"]
+    expect(message == f"runs compute@{farm.version}", f"its row says {message!r}, and it began with {farm.version}")
+    listed = farm.recon("image", "list", "--data", str(farm.data))
+    expect(f"compute@{farm.version}  the one before" in listed, f"`recon image list` says {listed!r}")
+    node.machine.kill()
+    expect_none(node.changes())
+
+
 def ram_small(farm: Farm) -> None:
     node = farm.nodes["small-node"]
     node.start()
@@ -262,5 +315,7 @@ SCENARIOS: list[Scenario[Farm]] = [
              ram_fail, ["bad-node"], long=True),
     Scenario("ram-packed", "a node with memory for the packed root alone keeps it so (squashfs), under an overlay that it writes to", ram_packed,
              ["packed-node"], long=True),
+    Scenario("ram-outage", "a node whose download is cut 13 times, whose master is killed and comes back with another version: it starts what it began with",
+             ram_outage, ["cut-node"], long=True),
     Scenario("ram-small", "a node with too little memory says how much is missing, before the download", ram_small, ["small-node"], long=True),
 ]
