@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod link_rule;
 pub mod live;
 pub mod load;
+mod mac_pattern;
 pub(crate) mod node_rules;
 pub(crate) mod printed;
 pub(crate) mod reader;

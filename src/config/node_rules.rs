@@ -10,6 +10,7 @@ use crate::model::{
 };
 
 use super::fault::Fault;
+use super::mac_pattern::MacPattern;
 
 /// What a post action lacks that starts an image.
 pub(super) const NO_IMAGE: &str = "post-action is image, and none is named: image = \"NAME\"";
@@ -24,7 +25,8 @@ pub(crate) struct Node {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct NodeRule {
-    pub mac: Option<MacAddr>,
+    /// One port, or all that begin alike.
+    pub mac: Option<MacPattern>,
     pub uuid: Option<String>,
     pub address: Option<Ipv4Addr>,
     pub post_action: Option<PostAction>,
@@ -71,14 +73,16 @@ impl NodeRules {
 
     /// Ports for which an address is kept.
     pub(super) fn reservations(&self) -> impl Iterator<Item = (MacAddr, Ipv4Addr)> {
-        self.iter().filter_map(|node| Some((node.mac?, node.address?)))
+        self.iter().filter_map(|node| Some((node.mac?.one()?, node.address?)))
     }
 
     /// The rule of a machine, by any of its MACs or its SMBIOS UUID.
     pub(super) fn of(&self, macs: &[MacAddr], uuid: Option<&str>) -> Option<&NodeRule> {
         let uuid = uuid.map(str::to_ascii_lowercase);
         let is_its = |rule: &&NodeRule| {
-            rule.mac.is_some_and(|mac| macs.contains(&mac)) || (rule.uuid.is_some() && rule.uuid == uuid)
+            rule.mac
+                .is_some_and(|pattern| macs.iter().any(|mac| pattern.covers(*mac)))
+                || (rule.uuid.is_some() && rule.uuid == uuid)
         };
         self.iter().find(is_its)
     }
@@ -126,12 +130,20 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
             );
             rule.no_image = true;
         }
+        let port = rule.mac.and_then(|mac| mac.one());
+        if rule.mac.is_some() && port.is_none() && rule.hostname.is_some() {
+            fault("hostname is one machine's: it does not go with the beginning of a mac".to_owned());
+            rule.no_image = true;
+        }
         if let Some(name) = rule.hostname.take_if(|name| !names.insert(name.as_str().to_owned())) {
             fault(format!("{name} is another machine's hostname already"));
             rule.no_image = true;
         }
         // Each address for one port, each port with one address.
-        let refused = match (rule.mac, rule.address) {
+        let refused = match (port, rule.address) {
+            (None, Some(_)) if rule.mac.is_some() => {
+                Some("an address is one machine's: it does not go with the beginning of a mac".to_owned())
+            }
             (None, Some(_)) => {
                 Some("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned())
             }

@@ -465,6 +465,21 @@ mod tests {
     }
 
     #[test]
+    fn the_beginning_of_a_mac_means_many_ports() {
+        let settings = Settings::parse(
+            "[[node]]\nmac = \"52:54:00:00:00:01\"\nimage = \"one\"\n[[node]]\nmac = \"52-54-00-*\"\nimage = \"many\"\noverlays = [\"base\"]",
+        )
+        .unwrap();
+        let mac = |last: u8| MacAddr([0x52, 0x54, 0, 0, 0, last]);
+        let image = |mac| settings.image(&[mac], None).map(ToString::to_string);
+        assert_eq!(image(mac(1)).as_deref(), Some("one"));
+        assert_eq!(image(mac(2)).as_deref(), Some("many"));
+        assert_eq!(settings.own(mac(2)).overlays.len(), 1);
+        assert_eq!(image(MacAddr([0x52, 0x55, 0, 0, 0, 2])), None);
+        assert!(settings.to_toml().unwrap().contains("mac = \"52:54:00:*\""));
+    }
+
+    #[test]
     fn names_the_line_and_the_reason() {
         let cases = [
             (
@@ -489,6 +504,16 @@ mod tests {
             ("[network]\ntftp-block-size = 500", "network.tftp-block-size", "512"),
             ("[[node]]\npoweroff = \"never\"", "[[node]] number 1", "mac or uuid"),
             ("[[node]]\nmac = \"zz\"", "[[node]] number 1", "MAC"),
+            (
+                "[[node]]\nmac = \"52:54:00:*\"\naddress = \"10.0.0.9\"",
+                "[[node]] number 1",
+                "beginning of a mac",
+            ),
+            (
+                "[[node]]\nmac = \"52:54:00:*\"\nhostname = \"a\"",
+                "[[node]] number 1",
+                "beginning of a mac",
+            ),
             (
                 "[[node]]\nuuid = \"x\"\naddress = \"10.0.0.9\"",
                 "[[node]] number 1",
