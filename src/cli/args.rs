@@ -148,7 +148,8 @@ pub enum ImageCommand {
 
 #[derive(Debug, Args)]
 pub struct ImagePackArgs {
-    /// The root file system
+    /// The root file system: a folder, an archive of one (tar; gzip, xz or zstd), or a
+    /// container image as a folder (OCI layout, as skopeo copy … oci:FOLDER makes it)
     #[arg(value_name = "ROOT")]
     pub root: PathBuf,
     /// Folder of the image

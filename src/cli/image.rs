@@ -14,6 +14,7 @@ use crate::formats::image::{
 use crate::image::check;
 use crate::image::make::{self, Wishes};
 use crate::image::signature::{self, Trusted};
+use crate::image::source::Source;
 use crate::model::shown::Shown;
 use crate::probe::text::decimal_size;
 use crate::store::images::{self, Brought, Listed};
@@ -25,7 +26,8 @@ const THIS: &str = "/proc/self/exe";
 pub(super) fn run(command: ImageCommand) -> anyhow::Result<()> {
     let (manifest, version) = match command {
         ImageCommand::Pack(args) => {
-            let made = make::make(&wishes(args)?)?;
+            let source = Source::of(&args.root, &args.output)?;
+            let made = make::make(&wishes(args, &source)?)?;
             (made.manifest, made.version)
         }
         ImageCommand::Check(args) => checked(&args)?,
@@ -71,9 +73,9 @@ fn sign(args: &ImageSignArgs) -> anyhow::Result<()> {
     print(&Shown::lines(&format!("{}\n", args.image.join(SIGNATURE).display())))
 }
 
-fn wishes(args: ImagePackArgs) -> anyhow::Result<Wishes> {
+fn wishes(args: ImagePackArgs, source: &Source) -> anyhow::Result<Wishes> {
     Ok(Wishes {
-        root: args.root,
+        root: source.root().to_owned(),
         output: args.output,
         kernel: args.kernel,
         recon: args.recon.unwrap_or_else(|| THIS.into()),

@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod iso9660;
 pub mod modules;
 pub(crate) mod mountinfo;
+pub(crate) mod oci;
 pub(crate) mod partition_types;
 pub(crate) mod partitions;
 pub mod pcap;

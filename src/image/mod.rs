@@ -6,6 +6,7 @@ pub(crate) mod kernel;
 pub(crate) mod make;
 pub(crate) mod pack;
 pub(crate) mod signature;
+pub(crate) mod source;
 mod squashfs;
 pub mod stage;
 pub mod unpack;

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::pack::HOLE;
+use crate::formats::oci::{self, Whiteout};
 use crate::formats::tar::{Entry, Kind, Reader, TarError};
 use crate::model::shown;
 use crate::sys::tree::{self, Attributes, Numbers, Special, Tree};
@@ -64,6 +65,28 @@ pub fn read(archive: impl Read, limits: Limits) -> Result<Unpacked, UnpackError>
 /// # Errors
 /// The archive is not whole, holds more than it may, or an entry cannot be made; what was made until then stays.
 pub(crate) fn unpack(archive: impl Read, tree: Option<&Tree>, limits: Limits) -> Result<Unpacked, UnpackError> {
+    all(archive, tree, limits, None)
+}
+
+/// The same of a layer of a container image, over those below it. What it takes away from those is not made but collected.
+///
+/// # Errors
+/// As of [`unpack`].
+pub(crate) fn layer(
+    archive: impl Read,
+    tree: Option<&Tree>,
+    limits: Limits,
+    whiteouts: &mut Vec<Whiteout>,
+) -> Result<Unpacked, UnpackError> {
+    all(archive, tree, limits, Some(whiteouts))
+}
+
+fn all(
+    archive: impl Read,
+    tree: Option<&Tree>,
+    limits: Limits,
+    mut whiteouts: Option<&mut Vec<Whiteout>>,
+) -> Result<Unpacked, UnpackError> {
     let mut reader = Reader::new(archive);
     let mut unpacked = Unpacked::default();
     let mut folders: Vec<(PathBuf, Attributes)> = Vec::new();
@@ -76,6 +99,16 @@ pub(crate) fn unpack(archive: impl Read, tree: Option<&Tree>, limits: Limits) ->
         let path = PathBuf::from(OsStr::from_bytes(&entry.path));
         let attributes = attributes(&entry);
         let failed = UnpackError::at(&path);
+        if let Some(whiteouts) = whiteouts.as_deref_mut() {
+            if let Some(whiteout) = oci::whiteout(&entry.path) {
+                whiteouts.push(whiteout);
+                continue;
+            }
+            if let Some(tree) = tree.filter(|_| entry.kind != Kind::Folder) {
+                // In the place of a folder of the layers below, whatever is in that.
+                tree.remove_folder(&path).map_err(&failed)?;
+            }
+        }
         match (entry.kind, tree) {
             (Kind::File, tree) => {
                 let file = tree.map(|tree| tree.file(&path)).transpose().map_err(&failed)?;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -131,6 +131,50 @@ impl Tree {
         place.settle_name(attributes, true)
     }
 
+    /// Takes away what is at a path, with all below it; nothing where nothing is.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.remove_folder(path)? {
+            true => Ok(()),
+            false => match self.known_place(path)? {
+                Some(place) => absent_is_fine(place.clear()),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// The same of a folder alone. True where one was there.
+    pub(crate) fn remove_folder(&self, path: &Path) -> io::Result<bool> {
+        let Some(place) = self.known_place(path)?.filter(Place::is_folder) else {
+            return Ok(false);
+        };
+        std::fs::remove_dir_all(within(&place.folder).join(place.name)).map(|()| true)
+    }
+
+    /// Takes away all that is in a folder; nothing where there is none.
+    pub(crate) fn remove_inside(&self, path: &Path) -> io::Result<()> {
+        let folder = match self.folder_at(path) {
+            Err(error) if is_absent(&error) => return Ok(()),
+            found => found?,
+        };
+        for entry in std::fs::read_dir(within(&folder))? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => std::fs::remove_dir_all(entry.path())?,
+                false => std::fs::remove_file(entry.path())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a path leads, if its folder is there.
+    fn known_place<'a>(&self, path: &'a Path) -> io::Result<Option<Place<'a>>> {
+        match self.folder_at(path.parent().unwrap_or(Path::new(""))) {
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+            Ok(_) => self.place(path).map(Some),
+        }
+    }
+
     /// A folder that is there.
     fn folder_at(&self, path: &Path) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() {
@@ -175,6 +219,23 @@ impl Tree {
     }
 }
 
+/// A path below an open folder, for calls that know no descriptors.
+fn within(folder: &OwnedFd) -> PathBuf {
+    Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string())
+}
+
+/// Nothing is there, or something on the way is no folder.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if !is_absent(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 impl Place<'_> {
     fn is_folder(&self) -> bool {
         let found = rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW);
@@ -210,9 +271,7 @@ impl Place<'_> {
             // Just made, and no link.
             rustix::fs::chmodat(&self.folder, self.name, mode(attributes), AtFlags::empty())?;
         }
-        let path = Path::new("/proc/self/fd")
-            .join(self.folder.as_raw_fd().to_string())
-            .join(self.name);
+        let path = within(&self.folder).join(self.name);
         for (name, value) in &attributes.xattrs {
             rustix::fs::lsetxattr(&path, name.as_slice(), value, XattrFlags::empty())?;
         }

@@ -49,6 +49,7 @@ const EDGES: &[&str] = &[
     "image/make.rs",
     "image/mod.rs",
     "image/pack.rs",
+    "image/source.rs",
     "image/squashfs.rs",
     "image/stage/mod.rs",
     "image/stage/tree.rs",
