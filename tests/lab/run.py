@@ -4,6 +4,7 @@
   run.py demo     one round for a person to watch: stages as they happen, table of nodes, tarball
   run.py test     the scenarios; ends with the line `N passed, N failed`
   run.py measure  seconds and bytes of one peer, beside the plain way, as Markdown tables
+  run.py measure-nodes  the same of a diskless node, beside older ways
   run.py nvram-control   which NVRAM variables the firmware changes by itself
 
 Runs as root, in a network namespace of its own; nothing is left behind, also after Ctrl-C or SIGTERM. Serial logs, captures,
@@ -17,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from vdc import command, demo, demo_scenarios, firmware, measure, nvram_control, scenario_groups, tools
+from vdc import command, demo, demo_scenarios, firmware, measure, measure_nodes, nvram_control, scenario_groups, tools
 from vdc.errors import LabError
 from vdc.lab import Lab, Options, check_host
 from vdc.report import Report
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         f"{name}: {about}" for name, about in sorted(demos.items())))
     one.add_argument("--peers", type=int, help="how many (default: one of each kind named)")
     two = commands.add_parser("test", parents=[product], help="the scenarios")
-    for some in (one, two):
+    four = commands.add_parser("measure-nodes", parents=[product], help="figures of diskless nodes")
+    four.add_argument("--lowest", action="store_true", help="try how little memory is enough, too")
+    for some in (one, two, four):
         some.add_argument("--node-image", type=Path, metavar="FOLDER", help="an image of diskless nodes (target ramroot), for the scenarios about those")
     two.add_argument("--only", action="append", metavar="NAME", help="this scenario (again for more)")
     two.add_argument("--repeat", type=int, default=1, metavar="N", help="the whole run N times")
@@ -147,6 +150,15 @@ def _measure(args: argparse.Namespace, report: Report) -> int:
     return 0
 
 
+def _measure_nodes(args: argparse.Namespace, report: Report) -> int:
+    tools.require(("cpio", "file", "gzip", "xz", "zstd"))
+    with Lab(_options(args), report) as lab:
+        lines = measure_nodes.run(lab, args.lowest)
+        (lab.folder / "figures.md").write_text("\n".join(lines) + "\n")
+    report.plain("\n" + "\n".join(lines))
+    return 0
+
+
 def _nvram_control(args: argparse.Namespace, report: Report) -> int:
     tools.require_root()
     tools.require(("qemu-system-x86_64", "ip", "dnsmasq"))
@@ -160,7 +172,7 @@ def _nvram_control(args: argparse.Namespace, report: Report) -> int:
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     report = Report()
-    run_command = {"demo": _demo, "test": _test, "measure": _measure, "nvram-control": _nvram_control}[args.command]
+    run_command = {"demo": _demo, "test": _test, "measure": _measure, "measure-nodes": _measure_nodes, "nvram-control": _nvram_control}[args.command]
     return command.run(f"run.py {args.command}", report, lambda: run_command(args, report))
 
 

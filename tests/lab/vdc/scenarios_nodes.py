@@ -9,19 +9,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from . import polling, tools
-from .api import Api, ApiError
 from .environment import Environment
 from .errors import LabError
-from .machine import BRIDGE
+from .farm_master import FarmMaster
 from .nodes import Kind, identity
 from .peer import Peer
-from .process import kill
 from .suite import Scenario, expect, expect_none
 
 _NODE = Kind("bios", "virtio-net-pci", (("virtio", "ext4"), ("sata", "raid")), memory_mib=1536, bmc=False)
@@ -90,36 +87,10 @@ class Farm(Environment):
         expect(found, f"`recon image list` says {listed!r}")
         assert found is not None
         self.version = found[1]
-        self.log = (lab.folder / "farm.log").open("wb")
-        self._stack.callback(self.log.close)
-        medium = lab.folder / "medium"
-        shutil.rmtree(medium, ignore_errors=True)
-        self._stack.callback(shutil.rmtree, medium, ignore_errors=True)
-        tools.run(["xorriso", "-osirrox", "on", "-indev", str(lab.options.iso), "-extract", "/boot", str(medium / "boot")], timeout=120)
-        self._command = [str(lab.options.recon), "master", "--link", BRIDGE, "--data", str(data), "--medium", str(medium)]
-        self.api = Api(lab.namespace)
-        self.start_master()
-        self._stack.callback(self.kill_master)
+        self.master = self._stack.enter_context(FarmMaster(lab, data))
+        self.api = self.master.api
         for node in self.nodes.values():
             self._stack.callback(node.machine.kill)
-
-    def kill_master(self) -> None:
-        """As a power cut does."""
-        kill(self.master)
-
-    def start_master(self) -> None:
-        """Returns once it serves."""
-        self.master = self.lab.namespace.popen(self._command, stdout=self.log, stderr=subprocess.STDOUT)
-
-        def serves() -> bool | None:
-            if self.master.poll() is not None:
-                raise LabError(f"the master ended: {(self.lab.folder / 'farm.log').read_text()[-2000:]}")
-            try:
-                return True if self.api.status(timeout=1.0)["links"][0]["mode"] == "serve" else None
-            except (ApiError, LookupError):
-                return None
-
-        polling.wait_until(serves, self.lab.seconds(30), "the farm's master serves")
 
     def _add_twice(self, image: Path, data: Path) -> None:
         """Two versions of an image `shaky`."""
@@ -281,10 +252,10 @@ def ram_outage(farm: Farm) -> None:
         time.sleep(0.5)
     expect(cuts == _CUTS, f"its root was there after {cuts} cuts: too fast to show anything")
     expect(fetches(), "its root was there before the master was killed")
-    farm.kill_master()
+    farm.master.kill()
     farm.add_other("compute")
     time.sleep(_AWAY_SECONDS)
-    farm.start_master()
+    farm.master.start()
     farm.wait_up(node, 400.0)
     message = farm.row(node)["message"]
     expect(message == f"runs compute@{farm.version}", f"its row says {message!r}, and it began with {farm.version}")
