@@ -91,9 +91,9 @@ show_failure() {
     part=$(tail -c "+$(($1 + 1))" "$STEP_LOG" | sed 's/\x1b\[[0-9;]*m//g')
     printf '%s\n' '--- lines that look like the cause:'
     printf '%s\n' "$part" | grep -aiE '(^|[^a-z])(error|failed|failure|fatal|cannot|unable|no such|not found|denied|E:)([^a-z]|$)' |
-        grep -avE '0 errors|error-|liberror|failed=0' | tail -n 15 | cut -c1-300 || true
+        grep -avE '0 errors|error-|liberror|failed=0' | tail -n 15 | cut -c1-1500 || true
     printf '%s\n' '--- last lines:'
-    printf '%s\n' "$part" | tail -n 12 | cut -c1-300
+    printf '%s\n' "$part" | tail -n 12 | cut -c1-1500
     printf -- '--- full log: %s\n' "$STEP_LOG"
     full_disk
     ! grep -q 'Signatures public key is not available' <<<"$part" ||

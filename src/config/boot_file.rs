@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
+use super::cmdline::is_url;
 use crate::model::{BondMode, BootMethod, MacAddr, OnFailure};
 
 /// What the boot image is told.
@@ -83,11 +84,13 @@ const MAX_NAME_SERVERS: usize = 8;
 const MAX_BOND_PORTS: usize = 16;
 /// More headers than a server reads.
 const MAX_HEADERS: usize = 32;
-/// Bytes of the longest command line that a kernel takes here (`COMMAND_LINE_SIZE` of arch/x86 and arch/arm64, less the closing zero); the
-/// script's own words come before these.
-const MAX_APPEND_BYTES: usize = 2047;
+/// Bytes of the longest command line that a kernel takes here (`COMMAND_LINE_SIZE` of arch/x86 and arch/arm64, less the closing zero and
+/// what kexec keeps free); the script's own words come before these.
+pub(crate) const MAX_APPEND_BYTES: usize = 2016;
 /// More mistakes than are named at once.
-const MAX_MISTAKES: usize = 10;
+const MAX_MISTAKES: usize = 25;
+/// Of an address of what is to be started.
+pub(super) const NO_URL: &str = "url: it is not http:// or https:// with a host behind it";
 /// The one file of secrets that the boot loader hands over.
 const TOKEN_FILE: &str = "token";
 /// Stands for what that file holds.
@@ -106,16 +109,13 @@ fn headers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> 
     read.ok_or_else(|| D::Error::custom("header: it is a list of texts, as in header = [\"Name: value\"]"))
 }
 
-/// Reads on without the lines that are not understood.
-///
-/// # Errors
-/// Those lines, and why; the first of very many.
-fn read_lines(text: &str) -> Result<BootFile, Vec<String>> {
+/// What is understood of a file, and its lines that are not, each with why; no more than [`MAX_MISTAKES`] of them. Nothing is understood where
+/// what follows such a line would be misread.
+fn read_lines(text: &str) -> (Option<BootFile>, Vec<String>) {
     let (mut text, mut mistakes) = (text.to_owned(), BTreeMap::new());
     loop {
         let error = match toml::from_str(&text) {
-            Ok(file) if mistakes.is_empty() => return Ok(file),
-            Ok(_) => break,
+            Ok(file) => return (Some(file), mistakes.into_values().collect()),
             Err::<BootFile, _>(error) => error,
         };
         let at = error.span().map_or(0, |span| span.start).min(text.len());
@@ -123,21 +123,45 @@ fn read_lines(text: &str) -> Result<BootFile, Vec<String>> {
         let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let end = at + behind.iter().position(|byte| *byte == b'\n').unwrap_or(behind.len());
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        let why = error.message().trim().replace('\n', ", ");
-        mistakes.insert(line, format!("line {line}: {why}"));
-        // Without the head of a table, what follows would be misread.
-        let is_entry = text[start..end].contains('=') && !text[start..].trim_start().starts_with('[');
-        if !is_entry || mistakes.len() >= MAX_MISTAKES {
+        mistakes.insert(
+            line,
+            format!("line {line}: {}", why(error.message(), &text[start..end])),
+        );
+        let is_head = text[start..end].trim_start().starts_with('[');
+        if mistakes.len() >= MAX_MISTAKES || !(is_head || text[start..end].contains('=')) {
             break;
         }
+        // With the head of a table goes what stands under it.
+        let next = text[end..].find("\n[").map_or(text.len(), |next| end + next);
+        let gone = if is_head { start..next } else { start..end };
+        // Every line keeps its number.
+        let lines = "\n".repeat(text[gone.clone()].matches('\n').count());
         let was_toml = text.parse::<toml::Table>().is_ok();
-        text.replace_range(start..end, "");
+        text.replace_range(gone, &lines);
         // The rest of a value of several lines is left, and would be told as mistakes that nobody made.
         if was_toml && text.parse::<toml::Table>().is_err() {
             break;
         }
     }
-    Err(mistakes.into_values().collect())
+    (None, mistakes.into_values().collect())
+}
+
+/// What is said of a line, whose value may be a secret.
+fn why(message: &str, line: &str) -> String {
+    let message = message.trim().replace('\n', ", ");
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_key = line.contains('=') && (1..=40).contains(&key.len()) && key.chars().all(is_plain);
+    match () {
+        () if is_key && key.contains('.') && message.starts_with("invalid type: map, expected a string") => {
+            format!("a name with a dot in it stands in quotation marks: \"{key}\" = …")
+        }
+        () if is_key && message.starts_with("invalid ") => format!("{key}: {message}"),
+        () if is_key && message.contains("expected one of `boot`") => {
+            format!("{key} stands above all tables, which are [boot], [assisted] and [network]")
+        }
+        () => message,
+    }
 }
 
 impl BootFile {
@@ -150,16 +174,21 @@ impl BootFile {
             std::str::from_utf8(bytes).map_err(|_| "it is not plain text in UTF-8: save it as that".to_owned())?;
         // Editors of Windows begin with a mark of the byte order.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let file = read_lines(text).map_err(|mistakes| mistakes.join("; "))?;
+        let (file, mut mistakes) = read_lines(text);
+        let Some(file) = file else {
+            return Err(mistakes.join("; "));
+        };
+        // What goes with what is said only of all that was written.
+        let is_whole = mistakes.is_empty();
         let tables = [
-            ("boot", file.boot.mistakes()),
-            ("assisted", file.assisted.mistakes(&file.boot)),
-            ("network", file.network.mistakes()),
+            ("boot", file.boot.mistakes(is_whole)),
+            ("assisted", file.assisted.mistakes(&file.boot, is_whole)),
+            ("network", file.network.mistakes(is_whole)),
         ];
         let of_table = |(table, mistakes): (&str, Vec<String>)| -> Vec<String> {
             mistakes.iter().map(|why| format!("[{table}] {why}")).collect()
         };
-        let mut mistakes: Vec<String> = tables.into_iter().flat_map(of_table).collect();
+        mistakes.extend(tables.into_iter().flat_map(of_table));
         if mistakes.len() > MAX_MISTAKES {
             let more = mistakes.split_off(MAX_MISTAKES).len();
             mistakes.push(format!("and {more} more"));
@@ -182,14 +211,21 @@ impl Boot {
         self.token_file.is_some()
     }
 
-    fn mistakes(&self) -> Vec<String> {
+    fn mistakes(&self, is_whole: bool) -> Vec<String> {
         let mut mistakes = Vec::new();
+        if self.url().is_some_and(|url| !is_url(url)) {
+            mistakes.push(NO_URL.to_owned());
+        }
+        let scheme = self.proxy.as_deref().and_then(|proxy| proxy.split_once("://"));
+        if scheme.is_some_and(|(scheme, _)| !scheme.eq_ignore_ascii_case("http")) {
+            mistakes.push("proxy: proxies are spoken to in http only; https goes through them too".to_owned());
+        }
         if self.token_file.as_ref().is_some_and(|name| name != TOKEN_FILE) {
             mistakes.push(format!(
                 "token-file: only a file named {TOKEN_FILE:?} is handed over by the boot loader"
             ));
         }
-        mistakes.extend(self.header_mistakes());
+        mistakes.extend(self.header_mistakes(is_whole));
         let append = self.append.as_deref().unwrap_or_default();
         if append.len() > MAX_APPEND_BYTES {
             mistakes.push(format!(
@@ -206,7 +242,7 @@ impl Boot {
         mistakes
     }
 
-    fn header_mistakes(&self) -> Vec<String> {
+    fn header_mistakes(&self, is_whole: bool) -> Vec<String> {
         if self.header.len() > MAX_HEADERS {
             return vec![format!("header: more than {MAX_HEADERS} of them")];
         }
@@ -215,7 +251,10 @@ impl Boot {
             if name.trim().is_empty() || header.contains(|c: char| c.is_control()) {
                 return Some(format!("header: number {number} is not written as \"Name: value\""));
             }
-            let wants_token = value.trim() == TOKEN && !self.wants_token();
+            if value.trim().starts_with('@') && value.trim() != TOKEN {
+                return Some(format!("header: number {number}: of files only {TOKEN} can be named"));
+            }
+            let wants_token = is_whole && value.trim() == TOKEN && !self.wants_token();
             wants_token
                 .then(|| format!("header: number {number} is {TOKEN}, which goes with token-file = {TOKEN_FILE:?}"))
         };
@@ -249,7 +288,7 @@ impl Infra {
         refresh.or(self.token_file.as_ref().map(|_| TokenKind::Access))
     }
 
-    fn mistakes(&self, boot: &Boot) -> Vec<String> {
+    fn mistakes(&self, boot: &Boot, is_whole: bool) -> Vec<String> {
         let names = [&self.token_file, &self.refresh_token_file];
         let is_other = |name: &&Option<String>| name.as_ref().is_some_and(|name| name != TOKEN_FILE);
         let mut mistakes = Vec::new();
@@ -257,6 +296,9 @@ impl Infra {
             mistakes.push(format!(
                 "only a file named {TOKEN_FILE:?} is handed over by the boot loader"
             ));
+        }
+        if !is_whole {
+            return mistakes;
         }
         if self.infra_env.is_none() {
             if *self != Infra::default() {
@@ -306,7 +348,7 @@ impl Network {
         self.bond_mode.unwrap_or_default()
     }
 
-    fn mistakes(&self) -> Vec<String> {
+    fn mistakes(&self, is_whole: bool) -> Vec<String> {
         let mut mistakes = Vec::new();
         let mut refuse = |is_mistake: bool, why: &str| {
             if is_mistake {
@@ -327,7 +369,7 @@ impl Network {
             "vlan: it is a number from 1 to 4094",
         );
         refuse(
-            self.bond_mode.is_some() && self.bond.is_empty(),
+            is_whole && self.bond_mode.is_some() && self.bond.is_empty(),
             "bond-mode: it goes with bond",
         );
         refuse(
@@ -339,27 +381,40 @@ impl Network {
             different.len() != self.bond.len() || self.bond.len() == 1 || self.bond.len() > MAX_BOND_PORTS,
             &format!("bond: it is a list of 2 to {MAX_BOND_PORTS} different ports"),
         );
-        mistakes.extend(self.address_mistake());
+        let ports = self.port.iter().chain(&self.bond);
+        for port in ports.filter(|port| port.is_unusable()) {
+            refuse(true, &format!("port: no port has the address {port}"));
+        }
+        mistakes.extend(self.address_mistakes(is_whole));
         mistakes
     }
 
-    /// What is wrong with the address, or with the gateway if that is right.
-    fn address_mistake(&self) -> Option<String> {
-        match (self.address(), self.gateway) {
-            (Err(why), _) => Some(why),
-            (Ok(None), Some(_)) => Some("gateway: it goes with an address".to_owned()),
-            (Ok(Some((address, _))), Some(gateway)) if address == gateway => {
-                Some(format!("gateway: {gateway} is the machine's own address"))
+    fn address_mistakes(&self, is_whole: bool) -> Vec<String> {
+        let gateway = self.gateway.map(|gateway| (gateway, nobodys(gateway)));
+        let mut mistakes = Vec::new();
+        match (self.address(), gateway) {
+            (Err(why), Some((gateway, Some(not)))) => {
+                mistakes.push(why);
+                mistakes.push(format!("gateway: {gateway} {not}"));
             }
-            (Ok(Some((address, prefix))), Some(gateway)) if !is_neighbour(address, prefix, gateway) => Some(format!(
-                "gateway: {gateway} is not in the network of the address, {address}/{prefix}"
-            )),
-            (Ok(Some((_, prefix))), Some(gateway)) => {
-                let not = not_a_host(gateway, prefix)?;
-                Some(format!("gateway: {gateway} {not}"))
+            (Err(why), _) => mistakes.push(why),
+            (_, Some((gateway, Some(not)))) => mistakes.push(format!("gateway: {gateway} {not}")),
+            (Ok(None), Some(_)) if is_whole => mistakes.push("gateway: it goes with an address".to_owned()),
+            (Ok(Some((address, _))), Some((gateway, _))) if address == gateway => {
+                mistakes.push(format!("gateway: {gateway} is the machine's own address"));
             }
-            _ => None,
+            (Ok(Some((address, prefix))), Some((gateway, _))) if !is_neighbour(address, prefix, gateway) => {
+                mistakes.push(format!(
+                    "gateway: {gateway} is not in the network of the address, {address}/{prefix}"
+                ));
+            }
+            (Ok(Some((_, prefix))), Some((gateway, _))) => {
+                let not = not_a_host(gateway, prefix);
+                mistakes.extend(not.map(|not| format!("gateway: {gateway} {not}")));
+            }
+            _ => {}
         }
+        mistakes
     }
 }
 
@@ -533,8 +588,8 @@ mod tests {
         let several =
             "[boot]\nurl = http://x\nprxy = \"y\"\nappend = \"\"\"a\nb\"\"\"\nmethod = 1\n[network]\nvlan = \"x\"";
         let lines: Vec<_> = why(several).split("; ").map(|why| why[..7].to_owned()).collect();
-        assert_eq!(lines, ["line 2:", "line 3:", "line 6:", "line 8:"]);
-        assert_eq!(why(&"x = 1\n".repeat(20)).matches("; ").count(), MAX_MISTAKES - 1);
+        assert_eq!(lines, ["line 2:", "line 3:", "line 6:", "line 8:", "[boot] "]);
+        assert_eq!(why(&"x = 1\n".repeat(40)).matches("; ").count(), MAX_MISTAKES - 1);
         let cut = "[boot]\nheaders = [\n\"Authorization: x\",\n]\n";
         assert!(
             why(cut).starts_with("line 2: ") && !why(cut).contains("; "),
@@ -542,7 +597,34 @@ mod tests {
             why(cut)
         );
         // The lines below it are of another table then.
-        assert!(!why("[bot]\nurl = \"x\"\nprxy = 1\n").contains("; "));
+        // With the head of a table goes what stands under it, and the rest is read on; what goes with what is left for then.
+        let said = why(
+            "[boot]\nurl = \"htp://x\"\nvmlinuz.gz = \"\"\n[bot]\nprxy = 1\n[network]\nvlan = 0\nbond-mode = \"802.3ad\"\ndns = \"x\"\n[boot]\nurl = 1\n",
+        );
+        for words in [
+            "line 3: unknown",
+            "line 4: ",
+            "line 10: dup",
+            "url: it is not http",
+            "vlan: ",
+            "line 9: dns: invalid type",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(!said.contains("line 5") && !said.contains("goes with"), "{said}");
+        for (text, words) in [
+            ("[boot.sha256]\nvmlinuz.gz = \"x\"", "\"vmlinuz.gz\" = "),
+            ("url = \"http://a/\"\n", "stands above all tables"),
+            ("[network]\nport = \"01:00:5e:00:00:01\"", "no port has the address"),
+            (
+                "[network]\naddress = \"192.0.2.255/24\"\ngateway = \"0.0.0.0\"",
+                "; [network] gateway: 0.0.0.0 is no address",
+            ),
+            ("[boot]\nproxy = \"ftp://a\"", "http only"),
+            ("[boot]\nheader = [\"a: @other\"]", "only @token can be named"),
+        ] {
+            assert!(why(text).contains(words), "{text}: {}", why(text));
+        }
         assert!(BootFile::read(b"\xff\xfe[\0b\0").err().unwrap().contains("UTF-8"));
         for good in [
             "[network]\naddress = \"fd00::5/64\"\ngateway = \"fe80::1\"",
@@ -567,7 +649,7 @@ mod tests {
         let network = ["dns", "vlan", "bond-mode", "gateway"].map(|name| format!("[network] {name}"));
         assert_eq!(places, [&boot[..], &network[..]].concat(), "{said}");
         let many = format!("[boot]\nheader = [{}]", "\"a\", ".repeat(MAX_HEADERS));
-        assert!(why(&many).ends_with("; and 22 more"), "{}", why(&many));
+        assert!(why(&many).ends_with("; and 7 more"), "{}", why(&many));
     }
 
     /// What is told of a mistake stands on a screen.
@@ -597,7 +679,7 @@ mod tests {
         let why = read(MAX_APPEND_BYTES + 1).err().unwrap();
         assert_eq!(
             why,
-            "[boot] append: it has 2048 bytes, and no kernel takes more than 2047"
+            "[boot] append: it has 2017 bytes, and no kernel takes more than 2016"
         );
     }
 

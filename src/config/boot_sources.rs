@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::boot_file::{Boot, BootFile, Infra, bearer};
+use super::boot_file::{Boot, BootFile, Infra, NO_URL, bearer};
 use super::cmdline::is_url;
 use crate::model::OnFailure;
 
@@ -180,7 +180,7 @@ fn file_names(source: Source, file: &BootFile, url: Option<&[u8]>, token: Option
     let theirs = word("url")(boot.url().map(str::as_bytes))?;
     let url = own.or(theirs);
     if url.as_ref().is_some_and(|url| !is_url(url)) {
-        return Err("url: it is not http:// or https:// with a host behind it".to_owned());
+        return Err(NO_URL.to_owned());
     }
     // A file may lie beside settings that do not name it; what is given by itself is meant.
     let is_meant = source != Source::File || boot.wants_token();

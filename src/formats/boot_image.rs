@@ -192,7 +192,7 @@ fn other(head: &[u8]) -> Option<String> {
         (0, &b"hsqs"[..], "a squashfs file system"),
         (0x8001, b"CD001", "an ISO image"),
         (257, b"ustar", "a tar archive"),
-        (0, b"#!ipxe", "an iPXE script"),
+        (0, b"#!ipxe", ipxe(head)),
         (0, b"\x7fELF", "an ELF program"),
         (0, b"MZ", "an EFI program without a Linux kernel in it"),
         (0, b"PK\x03\x04", "a zip archive"),
@@ -207,6 +207,14 @@ fn other(head: &[u8]) -> Option<String> {
         }
     }
     None
+}
+
+/// What begins with iPXE's word, which ends there.
+fn ipxe(head: &[u8]) -> &'static str {
+    match head.get(6) {
+        Some(byte) if !byte.is_ascii_whitespace() => "an iPXE script whose first line goes on behind #!ipxe",
+        _ => "an iPXE script",
+    }
 }
 
 /// Words of a stranger, short and harmless.
@@ -349,6 +357,7 @@ pub(crate) mod tests {
             ),
             (b"hsqs", "a squashfs file system"),
             (b"#!ipxe\n", "an iPXE script"),
+            (b"#!ipxe64\n", "an iPXE script whose first line goes on behind #!ipxe"),
             (
                 b"\xef\xbb\xbf#!ipxe\n",
                 "an iPXE script behind a byte order mark: save it as UTF-8 without one (BOM)",

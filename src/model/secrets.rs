@@ -9,20 +9,26 @@ use std::fmt::Write;
 pub(crate) const HIDDEN: &str = "[hidden]";
 
 /// Whole words of a name that say what its value is.
-const WORDS: [&str; 12] = [
+const WORDS: [&str; 16] = [
     "auth",
     "bearer",
     "credential",
     "credentials",
     "jwt",
     "key",
+    "otp",
     "pass",
     "passphrase",
+    "pin",
     "psk",
+    "pw",
     "pwd",
     "sig",
     "signature",
+    "wpa",
 ];
+/// How a word of a name ends that does: `rootpass`, `vncpass`, `rootpw`.
+const ENDS: [&str; 2] = ["pass", "pw"];
 /// The same, as parts of a word: `apikey`, `access_token`, `rootpassword`.
 const PARTS: [&str; 5] = ["apikey", "authorization", "passw", "secret", "token"];
 
@@ -30,7 +36,8 @@ const PARTS: [&str; 5] = ["apikey", "authorization", "passw", "secret", "token"]
 fn is_telling(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let mut words = name.split(|c: char| !c.is_ascii_alphanumeric());
-    PARTS.iter().any(|part| name.contains(part)) || words.any(|word| WORDS.contains(&word))
+    let is_one = |word: &str| WORDS.contains(&word) || ENDS.iter().any(|end| word.ends_with(end));
+    PARTS.iter().any(|part| name.contains(part)) || words.any(is_one)
 }
 
 /// Most URLs inside one another, or behind one another in a word, that are looked at; what follows them is hidden.
@@ -217,6 +224,14 @@ mod tests {
                 "line 3: http://a/x?token=[hidden] 404",
             ),
             ("vconsole.keymap=us", "vconsole.keymap=us"),
+            (
+                "rootpass=a inst.rootpw=b netcfg/wireless_wpa=c",
+                "rootpass=[hidden] inst.rootpw=[hidden] netcfg/wireless_wpa=[hidden]",
+            ),
+            (
+                "iommu=pt iommu.passthrough=1 apparmor=0",
+                "iommu=pt iommu.passthrough=1 apparmor=0",
+            ),
             (
                 "netroot=iscsi:me:pw@10.0.0.1::::iqn",
                 "netroot=iscsi:[hidden]@10.0.0.1::::iqn",

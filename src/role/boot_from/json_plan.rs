@@ -28,7 +28,12 @@ struct Written {
 
 /// Whether a file that begins so is meant as one.
 pub(super) fn is_one(head: &[u8]) -> bool {
-    head.trim_ascii_start().starts_with(b"{")
+    without_mark(head).trim_ascii_start().starts_with(b"{")
+}
+
+/// Editors of Windows begin with a mark of the byte order, which a reader may pass over (RFC 8259 §8.1).
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 /// What is to be started, with its images numbered from 0, and the sums that they have to have. Names are looked for beside `base`, where
@@ -37,7 +42,8 @@ pub(super) fn is_one(head: &[u8]) -> bool {
 /// # Errors
 /// It is no such plan, in words.
 pub(super) fn read(bytes: &[u8], base: &Target) -> Result<(Plan, Vec<Sum>), String> {
-    let written: Written = serde_json::from_slice(bytes).map_err(|error| format!("it is no plan in JSON: {error}"))?;
+    let written: Written =
+        serde_json::from_slice(without_mark(bytes)).map_err(|error| format!("it is no plan in JSON: {error}"))?;
     if written.initrds.len() > MAX_INITRDS {
         return Err(format!("the plan has more than {MAX_INITRDS} initrds"));
     }

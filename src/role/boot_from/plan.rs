@@ -339,7 +339,7 @@ impl Report {
         let ends = |what: &str| format!("Nothing is started: {what}\n");
         match &self.end {
             End::Boot(boot) => boot.write(&mut out),
-            End::Exit(0) => out += &ends("the script ends without that, and the next boot device would have its turn"),
+            End::Exit(0) => out += &ends("the script ends without `boot`, and the next boot device would have its turn"),
             End::Exit(code) => out += &ends(&format!("the script ends with the error {code}")),
             End::Shell => out += &ends("the script opens a shell"),
             End::Reboot => out += &ends("the script reboots the machine"),
@@ -556,6 +556,7 @@ mod tests {
                 .any(|problem| problem.contains("and the kernel takes 2016"))
         };
         assert!(!too_long(2016) && too_long(2017));
+        assert_eq!(crate::config::boot_file::MAX_APPEND_BYTES, 2016);
         let mut arm = vec![0; 64];
         arm[56..60].copy_from_slice(b"ARM\x64");
         let other = boot_image::Kernel {

@@ -130,11 +130,13 @@ fn file(name: &str) -> anyhow::Result<Vec<u8>> {
 fn headers(config: &Config) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
     let mut out = Vec::new();
     for given in &config.headers {
+        let before = out.len();
         let (name, lines) = match given.strip_prefix('@') {
-            Some(name) => (
-                Some(name),
-                String::from_utf8(file(name)?).with_context(|| name.to_owned())?,
-            ),
+            Some(name) => {
+                let text =
+                    String::from_utf8(file(name)?).map_err(|_| anyhow!("{name}: it is not plain text in UTF-8"))?;
+                (Some(name), text.trim_start_matches('\u{feff}').to_owned())
+            }
             None => (None, given.clone()),
         };
         for (number, line) in (1..).zip(lines.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -143,6 +145,9 @@ fn headers(config: &Config) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
                 Some(name) => read.with_context(|| format!("{name}: line {number}"))?,
                 None => read?,
             });
+        }
+        if let Some(name) = name.filter(|_| out.len() == before) {
+            bail!("{name}: there is no header in it");
         }
     }
     Ok(out)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
 /// Mozilla's roots, those of the machine's own bundle as far as they can be read, and each of the files that a person gave, named. Without a
@@ -19,8 +19,13 @@ pub(crate) fn config(bundle: Option<&[u8]>, given: &[(String, Vec<u8>)]) -> Resu
     }
     for (name, pem) in given {
         let wrong = |why: String| format!("{name} has no certificates in PEM: {why}");
+        // Editors of Windows begin with a mark of the byte order.
+        let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let read = read.map_err(|error| wrong(error.to_string()))?;
+        let read = read.map_err(|error| match error {
+            PemError::MissingSectionEnd { .. } => wrong("its end is missing (END CERTIFICATE)".to_owned()),
+            other => wrong(other.to_string()),
+        })?;
         if read.is_empty() {
             return Err(wrong("no line says BEGIN CERTIFICATE".to_owned()));
         }
@@ -56,7 +61,9 @@ pub(super) fn told(error: &std::io::Error) -> Option<String> {
                 .to_owned()
         }
         Error::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. }) => {
-            format!("its certificate is for other names: {}", presented.join(", "))
+            // In the library's own form: DnsName("a.example").
+            let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name));
+            format!("its certificate is for other names: {}", names.collect::<Vec<_>>().join(", "))
         }
         Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
             let (end, now) = (date(*not_after), date(*time));
@@ -94,6 +101,14 @@ mod tests {
         assert!(config(Some(b"nothing"), &[]).is_ok());
         for (text, words) in [
             ("", "ca.pem has no certificates"),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n",
+                "ca.pem has no certificates in PEM: its end is missing",
+            ),
+            (
+                "\u{feff}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                "ca.pem: certificate number 1 in it is damaged",
+            ),
             (
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
                 "ca.pem: certificate number 1 in it is damaged",
