@@ -339,7 +339,9 @@ impl Report {
         let ends = |what: &str| format!("Nothing is started: {what}\n");
         match &self.end {
             End::Boot(boot) => boot.write(&mut out),
-            End::Exit(0) => out += &ends("the script ends without `boot`, and the next boot device would have its turn"),
+            End::Exit(0) => {
+                out += &ends("the script ends without `boot`, and the next boot device would have its turn")
+            }
             End::Exit(code) => out += &ends(&format!("the script ends with the error {code}")),
             End::Shell => out += &ends("the script opens a shell"),
             End::Reboot => out += &ends("the script reboots the machine"),
