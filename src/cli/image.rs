@@ -11,10 +11,10 @@ use crate::formats::image::{
     FIRST_STAGE, KERNEL, MANIFEST, MAX_BYTES, MAX_SIGNATURE_BYTES, MAX_TRUSTED_BYTES, Manifest, ROOT, SIGNATURE,
     SQUASHFS,
 };
-use crate::image::check;
 use crate::image::make::{self, Wishes};
 use crate::image::signature::{self, Trusted};
 use crate::image::source::Source;
+use crate::image::{ImageError, check};
 use crate::model::shown::Shown;
 use crate::probe::text::decimal_size;
 use crate::store::images::{self, Brought, Listed};
@@ -27,7 +27,16 @@ pub(super) fn run(command: ImageCommand) -> anyhow::Result<()> {
     let (manifest, version) = match command {
         ImageCommand::Pack(args) => {
             let source = Source::of(&args.root, &args.output)?;
-            let made = make::make(&wishes(args, &source)?)?;
+            let given = args.root.clone();
+            let made = make::make(&wishes(args, &source)?);
+            // What a person named, instead of what is gone by then.
+            let named = |error: ImageError| {
+                let words = error
+                    .to_string()
+                    .replace(&*source.root().to_string_lossy(), &given.to_string_lossy());
+                Error::msg(words)
+            };
+            let made = made.map_err(named)?;
             (made.manifest, made.version)
         }
         ImageCommand::Check(args) => checked(&args)?,

@@ -108,6 +108,7 @@ impl NodeRules {
 /// `has_image`: one is named for all machines.
 pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults: &mut Vec<Fault>) -> NodeRules {
     let (mut macs, mut addresses, mut names) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut beginnings: Vec<(usize, MacPattern)> = Vec::new();
     let mut rules = Vec::with_capacity(nodes.len());
     for (index, Node { line, mut rule }) in nodes.into_iter().enumerate() {
         let mut fault = |what: String| {
@@ -131,6 +132,16 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
             rule.no_image = true;
         }
         let port = rule.mac.and_then(|mac| mac.one());
+        let covers = |(_, other): &&(usize, MacPattern)| port.is_some_and(|port| other.covers(port));
+        if let Some((number, _)) = beginnings.iter().find(covers) {
+            fault(format!(
+                "it never counts, as the beginning of a mac in number {number} fits its own and stands above it: move it up"
+            ));
+            *never |= rule.poweroff == Some(PowerOff::Never);
+        }
+        if let Some(pattern) = rule.mac.filter(|pattern| pattern.one().is_none()) {
+            beginnings.push((index + 1, pattern));
+        }
         if rule.mac.is_some() && port.is_none() && rule.hostname.is_some() {
             fault("hostname is one machine's: it does not go with the beginning of a mac".to_owned());
             rule.no_image = true;

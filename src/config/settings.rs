@@ -510,6 +510,11 @@ mod tests {
                 "beginning of a mac",
             ),
             (
+                "[[node]]\nmac = \"52:54:00:*\"\n[[node]]\nmac = \"52:54:00:00:00:01\"\npoweroff = \"never\"",
+                "[[node]] number 2",
+                "never counts",
+            ),
+            (
                 "[[node]]\nmac = \"52:54:00:*\"\nhostname = \"a\"",
                 "[[node]] number 1",
                 "beginning of a mac",

@@ -26,6 +26,9 @@ pub(crate) const FIRST_STAGE: &str = "first";
 /// The first program of a root.
 pub(crate) const INIT: &str = "/sbin/init";
 
+/// Modules that no device asks for, of a root that stays packed: a file as a block device, what is in it, and what is written over that.
+pub(crate) const OF_SQUASHFS: [&str; 3] = ["loop", "squashfs", "overlay"];
+
 /// Longest manifest that is read.
 pub(crate) const MAX_BYTES: u64 = 64 * 1024;
 /// Of the form that is written here.

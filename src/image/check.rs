@@ -174,10 +174,10 @@ mod tests {
     fn made(root: &Path, output: &Path) -> Result<make::Made, ImageError> {
         let recon = tempfile::NamedTempFile::new().unwrap();
         fs::write(recon.path(), stage::tests::alone()).unwrap();
-        made_with(root, output, recon.path())
+        made_with(root, output, recon.path(), false)
     }
 
-    fn made_with(root: &Path, output: &Path, recon: &Path) -> Result<make::Made, ImageError> {
+    fn made_with(root: &Path, output: &Path, recon: &Path, squashfs: bool) -> Result<make::Made, ImageError> {
         make::make(&Wishes {
             trusted: None,
             root: root.to_owned(),
@@ -186,8 +186,39 @@ mod tests {
             recon: recon.to_owned(),
             level: 3,
             newest: u64::MAX,
-            squashfs: false,
+            squashfs,
         })
+    }
+
+    #[test]
+    fn the_packed_form_is_held_against_the_manifest_and_goes_where_it_is_not_wanted() {
+        let (root, image) = (root("6.1"), tempfile::tempdir().unwrap());
+        let recon = tempfile::NamedTempFile::new().unwrap();
+        fs::write(recon.path(), stage::tests::alone()).unwrap();
+        let made = |squashfs| made_with(root.path(), image.path(), recon.path(), squashfs);
+        let why = made(true).unwrap_err().to_string();
+        assert!(
+            why.contains("loop, squashfs, overlay") && why.contains("--no-squashfs"),
+            "{why}"
+        );
+        let built_in = root.path().join("usr/lib/modules/6.1/modules.builtin");
+        let more = "kernel/drivers/block/loop.ko\nkernel/fs/squashfs/squashfs.ko\nkernel/fs/overlayfs/overlay.ko\n";
+        fs::write(&built_in, [fs::read(&built_in).unwrap(), more.into()].concat()).unwrap();
+        let both = made(true).unwrap();
+        let path = image.path().join(SQUASHFS);
+        assert_eq!(
+            both.manifest.squashfs.unwrap().bytes,
+            fs::metadata(&path).unwrap().len()
+        );
+        read(image.path(), None).unwrap();
+        let mut content = fs::read(&path).unwrap();
+        content[100] ^= 1;
+        fs::write(&path, &content).unwrap();
+        let why = read(image.path(), None).unwrap_err().to_string();
+        assert!(why.contains(SQUASHFS) && why.contains("SHA-256"), "{why}");
+        assert_eq!(made(false).unwrap().manifest.squashfs, None);
+        assert!(!path.exists(), "it is of another root by now");
+        read(image.path(), None).unwrap();
     }
 
     #[test]
@@ -304,7 +335,7 @@ mod tests {
         fs::remove_file(lame.path().join("sbin/init")).unwrap();
         let lame = made(lame.path(), image.path()).unwrap_err().to_string();
         assert!(lame.contains("has no /sbin/init"), "{lame}");
-        let loose = made_with(good.path(), image.path(), Path::new("/bin/bash"))
+        let loose = made_with(good.path(), image.path(), Path::new("/bin/bash"), false)
             .unwrap_err()
             .to_string();
         assert!(loose.starts_with("/bin/bash needs libraries"), "{loose}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ImageError;
+use super::stage::tree::Tree;
 use crate::formats::boot_image;
 
 /// Folders of modules, a folder for each kernel. In a merged root one is a link to the other.
@@ -32,13 +33,17 @@ fn places(version: &str) -> [String; 4] {
 /// There is none, or none is chosen, with what helps.
 pub(super) fn find(root: &Path, wanted: Option<&str>) -> Result<Kernel, ImageError> {
     let mut versions: Vec<String> = Vec::new();
+    // Its links are of that root.
+    let tree = Tree::new(root);
+    let is_file = |path: &str| tree.at(path).is_some_and(|path| path.is_file());
     for folder in MODULES {
-        let entries = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
-        versions.extend(
-            entries
-                .filter(|entry| entry.path().join("modules.dep").is_file())
-                .filter_map(|entry| entry.file_name().into_string().ok()),
-        );
+        let entries = tree.at(folder).and_then(|folder| fs::read_dir(folder).ok());
+        let names = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        versions.extend(names.filter(|name| is_file(&format!("{folder}/{name}/modules.dep"))));
     }
     versions.sort();
     versions.dedup();
@@ -60,8 +65,8 @@ pub(super) fn find(root: &Path, wanted: Option<&str>) -> Result<Kernel, ImageErr
     let version = version.map_err(ImageError::Wrong)?;
     let path = places(&version)
         .into_iter()
-        .map(|place| root.join(place))
-        .find(|path| path.is_file());
+        .find(|place| is_file(place))
+        .and_then(|place| tree.at(&place));
     match path {
         Some(path) => Ok(Kernel { version, path }),
         None => Err(ImageError::Wrong(format!(

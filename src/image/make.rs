@@ -14,7 +14,8 @@ use super::stage::tree::Tree;
 use super::stage::{self, Stage};
 use super::{ImageError, Summed};
 use crate::formats::image::{
-    FIRST_STAGE, INIT, KERNEL, MANIFEST, MAX_ENTRIES, Manifest, Part, ROOT, Root, SIGNATURE, SQUASHFS, version,
+    FIRST_STAGE, INIT, KERNEL, MANIFEST, MAX_ENTRIES, Manifest, OF_SQUASHFS, Part, ROOT, Root, SIGNATURE, SQUASHFS,
+    version,
 };
 
 /// Level of zstd: beyond it minutes are paid for percents.
@@ -71,6 +72,9 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
         Trusted::read(keys).map_err(ImageError::Wrong)?;
     }
     let first = first_stage(wishes, &found.version)?;
+    if wishes.squashfs {
+        must_take_squashfs(&first)?;
+    }
     fs::create_dir_all(output).map_err(ImageError::at(output))?;
     let archive = Unfinished::begin(output, ROOT)?;
     let packed = packed(wishes, &archive)?;
@@ -110,6 +114,19 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
         version: version(&text),
         manifest,
     })
+}
+
+/// A root that stays packed is of use where the program that packs it and what mounts it are there.
+fn must_take_squashfs(first: &Stage) -> Result<(), ImageError> {
+    squashfs::must_be_here()?;
+    let missing: Vec<&str> = OF_SQUASHFS.into_iter().filter(|module| !first.has(module)).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(ImageError::Wrong(format!(
+            "this kernel mounts no squashfs under an overlay ({} is missing, or forbidden in modprobe.d): pack with --no-squashfs",
+            missing.join(", ")
+        ))),
+    }
 }
 
 /// What a node starts from, by the rows of the table that are for nodes.

@@ -2,19 +2,21 @@
 //! long as that is made.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
 use super::unpack::{self, Limits};
 use super::{ImageError, Summed, open, unpacked};
-use crate::formats::image::MAX_ENTRIES;
+use crate::formats::image::{self, MAX_ENTRIES};
 use crate::formats::oci::{self, Descriptor, INDEX, LAYOUT, Named, Whiteout};
-use crate::sys::tree::Tree;
+use crate::sys::tree::{Attributes, Tree};
 
 /// What unpacking xz may take; its highest level takes 65 MiB (xz(1)).
 const XZ_MEMORY_KIB: u32 = 128 << 10;
@@ -23,10 +25,13 @@ const LIMITS: Limits = Limits {
     bytes: u64::MAX,
 };
 
+const NOT_SO: &str = "it is not what its digest says";
+
 /// A tree to be packed; one that was made for that goes with this value.
 pub(crate) struct Source {
     root: PathBuf,
-    is_made: bool,
+    /// The folder that holds it, for its owner alone.
+    made: Option<PathBuf>,
 }
 
 impl Source {
@@ -40,24 +45,46 @@ impl Source {
         if metadata.is_dir() && !is_layout {
             return Ok(Source {
                 root: given.to_owned(),
-                is_made: false,
+                made: None,
             });
         }
-        let mut name = output.as_os_str().to_owned();
+        // Without a slash at its end, which would put it into the image.
+        let mut name = output.components().as_path().as_os_str().to_owned();
         name.push(".root.part");
+        let folder = PathBuf::from(name);
         let source = Source {
-            root: name.into(),
-            is_made: true,
+            root: folder.join("root"),
+            made: Some(folder),
         };
+        source.fill(given, is_layout)?;
+        Ok(source)
+    }
+
+    fn fill(&self, given: &Path, is_layout: bool) -> Result<(), ImageError> {
+        let Some(folder) = &self.made else { return Ok(()) };
         // Of a run that was killed.
-        source.remove().map_err(ImageError::at(&source.root))?;
-        fs::create_dir_all(&source.root).map_err(ImageError::at(&source.root))?;
-        let tree = Tree::open(&source.root).map_err(ImageError::at(&source.root))?;
+        self.remove().map_err(ImageError::at(folder))?;
+        // Nobody else gets to what is in it: programs with other rights, and what only its owner may read.
+        let made = DirBuilder::new().mode(0o700).create(folder);
+        made.map_err(ImageError::at(folder))?;
+        fs::create_dir(&self.root).map_err(ImageError::at(&self.root))?;
+        // A file system's clock is behind by some milliseconds.
+        let began = SystemTime::now() - Duration::from_secs(1);
+        let tree = Tree::open(&self.root).map_err(ImageError::at(&self.root))?;
         match is_layout {
             true => Layout(given).unpack(&tree)?,
             false => archive(given, open(given)?, Some(&tree), None)?,
         }
-        Ok(source)
+        if [LAYOUT, "manifest.json"]
+            .iter()
+            .any(|name| self.root.join(name).is_file())
+        {
+            return Err(wrong(
+                given,
+                "it is a container image in an archive: copy it into a folder first (skopeo copy … oci:FOLDER)",
+            ));
+        }
+        settle(&tree, &self.root, began).map_err(ImageError::at(&self.root))
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -65,8 +92,8 @@ impl Source {
     }
 
     fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        match self.made.as_ref().map(fs::remove_dir_all) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
@@ -74,11 +101,25 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        if self.is_made {
-            // What is left is taken away by the next run.
-            let _ = self.remove();
-        }
+        // What is left is taken away by the next run.
+        let _ = self.remove();
     }
+}
+
+/// Of a root's own folder, where no entry of an archive said anything: the same each time.
+fn settle(tree: &Tree, root: &Path, began: SystemTime) -> io::Result<()> {
+    if fs::metadata(root)?.modified()? < began {
+        return Ok(());
+    }
+    let own = fs::metadata(root)?;
+    let attributes = Attributes {
+        mode: 0o755,
+        uid: own.uid(),
+        gid: own.gid(),
+        modified: (0, 0),
+        xattrs: Vec::new(),
+    };
+    tree.end_folder(Path::new(""), &attributes)
 }
 
 /// A container image as a folder.
@@ -94,7 +135,7 @@ impl Layout<'_> {
             let mut summed = Summed::new(&mut file);
             io::copy(&mut summed, &mut io::sink()).map_err(ImageError::at(&path))?;
             if summed.sum() != (layer.size, sum.to_owned()) {
-                return Err(wrong(&path, "it is not what its digest says"));
+                return Err(wrong(&path, NOT_SO));
             }
             let mut whiteouts = Vec::new();
             file.rewind().map_err(ImageError::at(&path))?;
@@ -119,7 +160,7 @@ impl Layout<'_> {
             "aarch64" => "arm64",
             other => other,
         };
-        let mut path = self.0.join(INDEX);
+        let (mut path, mut said) = (self.0.join(INDEX), None::<Descriptor>);
         for _ in 0..oci::MAX_DEPTH {
             let mut bytes = Vec::new();
             let mut file = open(&path)?.take(oci::MAX_BYTES + 1);
@@ -127,9 +168,14 @@ impl Layout<'_> {
             if bytes.len() as u64 > oci::MAX_BYTES {
                 return Err(wrong(&path, "it is too long"));
             }
+            if let Some(said) = &said
+                && (said.size, said.sha256()) != (bytes.len() as u64, Ok(&*image::sum(&bytes)))
+            {
+                return Err(wrong(&path, NOT_SO));
+            }
             match oci::read(&bytes, architecture).map_err(|why| wrong(&path, &why))? {
                 Named::Layers(layers) => return Ok(layers),
-                Named::Next(next) => path = self.blob(&next)?,
+                Named::Next(next) => (path, said) = (self.blob(&next)?, Some(next)),
             }
         }
         Err(wrong(&path, "it is an index of indexes without an end"))

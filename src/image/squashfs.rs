@@ -1,4 +1,5 @@
-//! A root as a squashfs, made by sqfstar(1) of squashfs-tools out of the very archive that is packed beside it, so that both hold the same.
+//! A root as a squashfs, made by sqfstar(1) of squashfs-tools out of the very archive that is packed beside it, so that both hold the same. What
+//! that program leaves out, it says, and then there is no such form.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -10,6 +11,8 @@ use super::{ImageError, Summed, unpacked};
 use crate::formats::image::Part;
 use crate::sys::program::Program;
 
+/// What it says of the root's own folder, whose attributes it is given by words.
+const OF_ROOT: &str = "Empty tar filename";
 /// Words of the program that are told where it fails.
 const MAX_WORDS: u64 = 4096;
 
@@ -23,24 +26,19 @@ pub(crate) fn make(root: &Path, archive: &Path, out: &Path) -> Result<Part, Imag
     let started = program
         .command()
         .args(["-force", "-comp", "zstd", "-no-progress", "-quiet"])
-        // The same archive gives the same bytes.
+        // The same archive gives the same bytes, with the same version of that program.
         .args(["-mkfs-time", "0", "-root-time", "0"])
         .args(["-root-mode", &format!("{:o}", metadata.mode() & 0o7777)])
         .args(["-root-uid", &metadata.uid().to_string()])
         .args(["-root-gid", &metadata.gid().to_string()])
         .arg(out)
-        // It does not go with the time that is named above.
+        // A time of its own does not go with that.
         .env_remove("SOURCE_DATE_EPOCH")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = started.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => ImageError::Wrong(format!(
-            "{program} is not on this machine: install squashfs-tools 4.5 or later (openSUSE: squashfs), or pack with --no-squashfs"
-        )),
-        _ => ImageError::Wrong(format!("starting {program}: {error}")),
-    })?;
+    let mut child = started.map_err(not_started)?;
     let mut input = child.stdin.take();
     let words = child.stderr.take();
     let words = std::thread::spawn(move || said(words));
@@ -58,9 +56,38 @@ pub(crate) fn make(root: &Path, archive: &Path, out: &Path) -> Result<Part, Imag
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(ImageError::at(archive)(error)),
         _ if !ended.success() => return Err(ImageError::Wrong(format!("{program}: {ended}: {words}"))),
         Err(error) => return Err(ImageError::Wrong(format!("{program}: {error}: {words}"))),
+        Ok(()) if !words.is_empty() => {
+            return Err(ImageError::Wrong(format!(
+                "a squashfs would lack something of this root, such as access lists (POSIX ACLs): {program}: {words}; pack with --no-squashfs"
+            )));
+        }
         Ok(()) => {}
     }
     summed(out)
+}
+
+/// Before anything is packed.
+///
+/// # Errors
+/// The program cannot be started, with what helps.
+pub(crate) fn must_be_here() -> Result<(), ImageError> {
+    let version = Program::Sqfstar
+        .command()
+        .arg("-version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    version.map(drop).map_err(not_started)
+}
+
+fn not_started(error: io::Error) -> ImageError {
+    let program = Program::Sqfstar;
+    ImageError::Wrong(match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "{program} is not on this machine: install squashfs-tools 4.5 or later (openSUSE: squashfs), or pack with --no-squashfs"
+        ),
+        _ => format!("starting {program}: {error}"),
+    })
 }
 
 /// An archive of ours, as it was before it was packed.
@@ -72,10 +99,15 @@ fn said(words: Option<impl Read>) -> String {
     let mut text = Vec::new();
     if let Some(mut words) = words {
         let _ = words.by_ref().take(MAX_WORDS).read_to_end(&mut text);
-        // It does not wait for whoever reads it.
+        // It would wait for whoever does not read it to its end.
         let _ = io::copy(&mut words, &mut io::sink());
     }
-    String::from_utf8_lossy(&text).trim().replace('\n', "; ")
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<&str> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with(OF_ROOT))
+        .collect();
+    lines.join("; ")
 }
 
 fn summed(path: &Path) -> Result<Part, ImageError> {
@@ -118,6 +150,8 @@ mod tests {
             let out = folder.path().join(name);
             (make(root.path(), &archive, &out).unwrap(), out)
         };
+        // In the place of an older one, too.
+        fs::write(folder.path().join("again"), vec![0; 3_000_000]).unwrap();
         let ((one, path), (again, _)) = (made("one"), made("again"));
         assert_eq!(one, again);
         assert_eq!(one.bytes, fs::metadata(&path).unwrap().len());

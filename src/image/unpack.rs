@@ -99,15 +99,10 @@ fn all(
         let path = PathBuf::from(OsStr::from_bytes(&entry.path));
         let attributes = attributes(&entry);
         let failed = UnpackError::at(&path);
-        if let Some(whiteouts) = whiteouts.as_deref_mut() {
-            if let Some(whiteout) = oci::whiteout(&entry.path) {
-                whiteouts.push(whiteout);
-                continue;
-            }
-            if let Some(tree) = tree.filter(|_| entry.kind != Kind::Folder) {
-                // In the place of a folder of the layers below, whatever is in that.
-                tree.remove_folder(&path).map_err(&failed)?;
-            }
+        if let Some(whiteouts) = whiteouts.as_deref_mut()
+            && is_whiteout(&entry, tree, whiteouts).map_err(&failed)?
+        {
+            continue;
         }
         match (entry.kind, tree) {
             (Kind::File, tree) => {
@@ -143,6 +138,19 @@ fn all(
     let mut rest = reader.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(|error| UnpackError::Tar(TarError::Io(error)))?;
     Ok(unpacked)
+}
+
+/// Whether an entry of a layer only takes something away. Any other that is no folder goes in the place of a folder of the layers below,
+/// whatever is in that.
+fn is_whiteout(entry: &Entry, tree: Option<&Tree>, whiteouts: &mut Vec<Whiteout>) -> io::Result<bool> {
+    if let Some(whiteout) = oci::whiteout(&entry.path) {
+        whiteouts.push(whiteout);
+        return Ok(true);
+    }
+    if let Some(tree) = tree.filter(|_| entry.kind != Kind::Folder) {
+        tree.remove_folder(Path::new(OsStr::from_bytes(&entry.path)))?;
+    }
+    Ok(false)
 }
 
 fn attributes(entry: &Entry) -> Attributes {

@@ -42,8 +42,6 @@ const ROOT: &str = "/sysroot";
 pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Modules that no device asks for: a file as a block device, what is in it, and what is written over that.
-const OF_SQUASHFS: [&str; 3] = ["loop", "squashfs", "overlay"];
 /// Failures of which one may be an accident; a master that is away is waited for, and is none.
 const TRIES: u32 = 3;
 /// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
@@ -147,7 +145,8 @@ async fn fetched(
             Ok((bytes, format!("{} in memory", decimal_size(unpacked))))
         }
         Held::Squashfs { part: said, options } => {
-            drivers.want(&OF_SQUASHFS).await;
+            drivers.want(&image::OF_SQUASHFS).await;
+            places::must_mount().map_err(anyhow::Error::msg)?;
             let bytes = said.bytes;
             let place = Packed {
                 root: ROOT.into(),

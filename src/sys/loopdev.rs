@@ -138,7 +138,9 @@ impl LoopDevice {
             // SAFETY: this call takes no argument and returns the number of a free loop device.
             let number = checked(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) })?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
-            let device = OpenOptions::new().read(true).write(true).open(&path)?;
+            // One that is open for writing is not mounted by kernels that forbid that (CONFIG_BLK_DEV_WRITE_MOUNTED).
+            let writes = flags & LO_FLAGS_READ_ONLY == 0;
+            let device = OpenOptions::new().read(true).write(writes).open(&path)?;
             // SAFETY: the structure has the layout of linux/loop.h and outlives the call; both descriptors are open.
             match checked(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const config) }) {
                 Ok(_) => return Ok(LoopDevice { path, _device: device }),

@@ -150,12 +150,13 @@ impl Tree {
         std::fs::remove_dir_all(within(&place.folder).join(place.name)).map(|()| true)
     }
 
-    /// Takes away all that is in a folder; nothing where there is none.
+    /// Takes away all that is in a folder; nothing where there is none, or a link to one.
     pub(crate) fn remove_inside(&self, path: &Path) -> io::Result<()> {
-        let folder = match self.folder_at(path) {
-            Err(error) if is_absent(&error) => return Ok(()),
-            found => found?,
-        };
+        let is_root = path.as_os_str().is_empty();
+        if !is_root && self.known_place(path)?.filter(Place::is_folder).is_none() {
+            return Ok(());
+        }
+        let folder = self.folder_at(path)?;
         for entry in std::fs::read_dir(within(&folder))? {
             let entry = entry?;
             match entry.file_type()?.is_dir() {
@@ -212,7 +213,9 @@ impl Tree {
                 }
                 let parent = self.folder_at(path.parent().unwrap_or(Path::new("")))?;
                 let name = path.file_name().unwrap_or_default();
-                rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
+                rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
+                // Whatever mask this process has.
+                rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(0o755), AtFlags::empty())?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use sha2::{Digest, Sha256};
@@ -186,9 +187,30 @@ fn whiteouts_lead_nowhere_else() {
     let low = tar(&[(&way, ""), ("up -> ../../..", "")]);
     let high = tar(&[("out/.wh.kept", ""), ("out/.wh..wh..opq", ""), ("up/.wh..wh..opq", "")]);
     let image = Layers::new(&[("tar", low), ("tar", high)]);
-    // What `up` leads to is the root itself, in which all of the lower layers goes.
-    assert_eq!(of(&image.at("")).unwrap().0, map(&[]));
+    // Nothing is below a link that could be taken away.
+    let links = map(&[("up", "-> ../../.."), ("out", &way.replace("out -> ", "-> "))]);
+    assert_eq!(of(&image.at("")).unwrap().0, links);
     assert!(outside.path().join("kept").exists());
+}
+
+#[test]
+fn a_root_without_an_entry_of_its_own_is_the_same_each_time() {
+    let work = tempfile::tempdir().unwrap();
+    let given = work.path().join("root.tar");
+    fs::write(&given, tar(&[("a", "1")])).unwrap();
+    let source = Source::of(&given, &work.path().join("image/")).unwrap();
+    let metadata = fs::metadata(source.root()).unwrap();
+    assert_eq!((metadata.mode() & 0o7777, metadata.mtime()), (0o755, 0));
+    let above = fs::metadata(source.root().parent().unwrap()).unwrap();
+    assert_eq!(above.mode() & 0o7777, 0o700);
+    assert!(source.root().starts_with(work.path().join("image.root.part")));
+    // A link that somebody put there is taken away, and not what it leads to.
+    drop(source);
+    let (part, theirs) = (work.path().join("image.root.part"), work.path().join("theirs"));
+    fs::create_dir(&theirs).unwrap();
+    std::os::unix::fs::symlink(&theirs, &part).unwrap();
+    let _source = Source::of(&given, &work.path().join("image")).unwrap();
+    assert!(!part.is_symlink() && fs::read_dir(&theirs).unwrap().next().is_none());
 }
 
 #[test]
@@ -208,6 +230,19 @@ fn what_is_not_as_its_digest_says_is_refused() {
     assert!(of(&image.at("")).unwrap_err().contains("digest"));
     fs::remove_file(&layer).unwrap();
     assert!(of(&image.at("")).unwrap_err().contains("No such file"));
+    let other = Layers::new(&[("tar", tar(&[("a", "3")]))]);
+    let manifest = |image: &Layers| {
+        let blobs = fs::read_dir(image.at("blobs/sha256"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        blobs
+            .into_iter()
+            .find(|path| fs::read(path).unwrap().starts_with(b"{"))
+            .unwrap()
+    };
+    fs::copy(manifest(&other), manifest(&image)).unwrap();
+    let why = of(&image.at("")).unwrap_err();
+    assert!(why.contains("digest"), "{why}");
     fs::write(image.at(INDEX), "{").unwrap();
     assert!(of(&image.at("")).unwrap_err().contains(INDEX));
 }
@@ -232,6 +267,8 @@ fn an_archive_is_a_root_whatever_packed_it() {
     }
     fs::write(&given, "nothing of that kind").unwrap();
     assert!(of(&given).is_err());
+    fs::write(&given, tar(&[("oci-layout", "{}"), ("index.json", "{}")])).unwrap();
+    assert!(of(&given).unwrap_err().contains("skopeo"));
     let tree = Source::of(folder.path(), &folder.path().join("image")).unwrap();
     assert_eq!(tree.root(), folder.path(), "a tree is packed where it lies");
 }

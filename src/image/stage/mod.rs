@@ -43,6 +43,8 @@ const MANIFEST: &str = "/usr/lib/recon/first-stage/manifest.tsv";
 
 /// Everything that is written, and what it was made of.
 pub struct Stage {
+    /// Names of what would be modules elsewhere.
+    built_in: Names,
     plan: Plan,
     contents: Contents,
     groups: BTreeMap<String, Group>,
@@ -87,7 +89,12 @@ impl Stage {
         PortTable::read(&patterns)
             .map_err(anyhow::Error::msg)
             .context("ports.tsv would not be read")?;
+        let built_in = modules
+            .inside
+            .iter()
+            .filter_map(|path| crate::formats::modules::depmod::module_name(path));
         Ok(Stage {
+            built_in: built_in.collect(),
             base: base(recon, &contents, &plan.base, &manifest, trusted)?,
             ports: images.into_iter().collect::<anyhow::Result<_>>()?,
             any_port: contents.image(&plan.any_port)?,
@@ -115,6 +122,11 @@ impl Stage {
             fs::write(out.join(path), bytes)?;
         }
         Ok(())
+    }
+
+    /// Whether what starts has this module before it reaches anybody, or needs none.
+    pub(crate) fn has(&self, module: &str) -> bool {
+        self.plan.base.contains(module) || self.built_in.contains(module)
     }
 
     /// All of them, by their paths below its folder. One that only nodes start from has no pack.

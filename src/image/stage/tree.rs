@@ -58,6 +58,11 @@ impl Tree {
         Some(format!("/{}", real.join("/")))
     }
 
+    /// The same as a path on this machine.
+    pub(crate) fn at(&self, path: &str) -> Option<PathBuf> {
+        Some(self.outside(&self.real(path)?))
+    }
+
     /// The path on this machine of a path in the tree.
     fn outside(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))

@@ -65,7 +65,7 @@ pub(super) fn held(wish: RootForm, image: &Manifest, facts: &Facts) -> Result<He
     let needed = packed.unwrap_or(u64::MAX);
     match fits(needed) {
         true => Ok(Held::Squashfs {
-            options: beside(&part, facts),
+            options: beside(&part, root.entries, facts),
             part,
         }),
         false => Err(missing("even its packed root", needed, facts)),
@@ -92,12 +92,14 @@ fn needed(root: &Root) -> u64 {
 }
 
 /// For a packed root, and half of what is left for what the node writes.
-fn beside(part: &Part, facts: &Facts) -> String {
+fn beside(part: &Part, entries: u64, facts: &Facts) -> String {
     let left = facts.total_bytes.unwrap_or(0).saturating_sub(part.bytes);
-    sized(part.bytes, left, MORE_ENTRIES, facts)
+    // Another owner for all of it makes an entry of each.
+    format!("mode=0700,{}", sized(part.bytes, left, entries, facts))
 }
 
-fn sized(held: u64, left: u64, inodes: u64, facts: &Facts) -> String {
+fn sized(held: u64, left: u64, entries: u64, facts: &Facts) -> String {
+    let inodes = entries.saturating_add(MORE_ENTRIES);
     let size = held
         .saturating_add(left / 2)
         .div_ceil(PAGE_BYTES)
@@ -107,7 +109,7 @@ fn sized(held: u64, left: u64, inodes: u64, facts: &Facts) -> String {
         2.. => ",mpol=interleave",
         _ => "",
     };
-    format!("mode=0755,size={size},nr_inodes={inodes}{policy}")
+    format!("size={size},nr_inodes={inodes}{policy}")
 }
 
 /// For an unpacked root.
@@ -117,7 +119,7 @@ fn tmpfs(root: &Root, facts: &Facts) -> String {
         .unpacked_bytes
         .saturating_add(root.entries.saturating_mul(PAGE_BYTES));
     let left = facts.total_bytes.unwrap_or(0).saturating_sub(most);
-    sized(most, left, root.entries.saturating_add(MORE_ENTRIES), facts)
+    format!("mode=0755,{}", sized(most, left, root.entries, facts))
 }
 
 #[cfg(test)]
@@ -196,7 +198,7 @@ mod tests {
         );
         assert_eq!(
             options(RootForm::Squashfs, facts(1024)),
-            format!("mode=0755,size={},nr_inodes=100000", size(70_000_000))
+            format!("mode=0700,size={},nr_inodes=105852", size(70_000_000))
         );
         let two = Facts {
             numa_nodes: 2,

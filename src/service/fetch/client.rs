@@ -366,14 +366,7 @@ impl Client {
     async fn exchange(&self, target: Target, request: Request<Full<Bytes>>) -> Result<Opened, FetchError> {
         let connector = (target.scheme == Scheme::Https).then(|| TlsConnector::from(self.tls.clone()));
         let proxy = self.proxies.of_target(&target);
-        // TLS has as long again.
-        let seconds = if connector.is_some() { 20 } else { 10 };
-        let what = || {
-            format!(
-                "a connection to {}, for some {seconds} s at most",
-                proxy.unwrap_or(&target)
-            )
-        };
+        let what = || format!("a connection to {}, for some 20 s at most", proxy.unwrap_or(&target));
         let connecting = connect(&target, proxy, connector.as_ref());
         let connection = self.patience.waits_for(what, connecting).await?;
         let broke = |error: hyper::Error| FetchError::broke(cause::told(&error));
