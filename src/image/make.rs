@@ -80,7 +80,7 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
     let packed = packed(wishes, &archive)?;
     let other_form = || {
         let part = Unfinished::begin(output, SQUASHFS)?;
-        let made = squashfs::make(root, &archive.path, &part.path)?;
+        let made = squashfs::make(root, &packing(wishes), &part.path)?;
         Ok((part, made))
     };
     let squashfs = wishes.squashfs.then(other_form).transpose()?;
@@ -144,6 +144,14 @@ fn first_stage(wishes: &Wishes, version: &str) -> Result<Stage, ImageError> {
     made.map_err(|error| ImageError::Wrong(format!("{}: {error:#}", wishes.root.display())))
 }
 
+fn packing(wishes: &Wishes) -> Options<'static> {
+    Options {
+        newest: wishes.newest,
+        leave_out: &kernel::is_for_boot_loader,
+        access_lists: true,
+    }
+}
+
 fn packed(wishes: &Wishes, part: &Unfinished) -> Result<Root, ImageError> {
     let at = ImageError::at(&part.path);
     let out = Summed::new(BufWriter::new(part.file.try_clone().map_err(&at)?));
@@ -152,11 +160,7 @@ fn packed(wishes: &Wishes, part: &Unfinished) -> Result<Root, ImageError> {
     // One at least, as the bytes do not depend on their number from there on.
     encoder.multithread(u32::try_from(threads).unwrap_or(1)).map_err(&at)?;
     encoder.include_checksum(true).map_err(&at)?;
-    let options = Options {
-        newest: wishes.newest,
-        leave_out: &kernel::is_for_boot_loader,
-    };
-    let packed = pack::pack(&wishes.root, &mut encoder, &options)?;
+    let packed = pack::pack(&wishes.root, &mut encoder, &packing(wishes))?;
     if packed.entries > MAX_ENTRIES {
         return Err(ImageError::Wrong(format!(
             "{} has {} entries, and an image {MAX_ENTRIES} at most",

@@ -36,6 +36,9 @@ pub(crate) struct Options<'a> {
     pub(crate) newest: u64,
     /// Paths below the root that stay out, where they are no folders.
     pub(crate) leave_out: &'a dyn Fn(&[u8]) -> bool,
+    /// With access lists. Without them the group has what its list gives it: the permissions of who has a list say what all in it may have
+    /// at most (acl(5)).
+    pub(crate) access_lists: bool,
 }
 
 /// Writes the tree at `root` as an archive, with its end. Other file systems that are mounted below it stay out, and so do sockets.
@@ -133,6 +136,12 @@ impl<W: Write> Packing<'_, W> {
         // Another name of a file has no attributes of its own.
         if kind != EntryType::Link {
             for (name, value) in tree::xattrs(path).map_err(&at)? {
+                if !self.options.access_lists && ACCESS_LISTS.contains(&name.as_slice()) {
+                    if name == ACCESS_LISTS[0] {
+                        head.header.set_mode(without_list(metadata.mode(), &value) & 0o7777);
+                    }
+                    continue;
+                }
                 let name = String::from_utf8(name);
                 let name = name.map_err(|_| at(io::Error::other("an extended attribute has no name in UTF-8")))?;
                 head.records.push((format!("SCHILY.xattr.{name}"), value));
@@ -175,6 +184,24 @@ impl<W: Write> Packing<'_, W> {
             _ => Err(at(io::Error::other("it became shorter while it was read"))),
         }
     }
+}
+
+/// A file's own list, and that of what will be made in a folder.
+const ACCESS_LISTS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+
+/// The permissions of a file whose list goes: the group's, as far as the mask lets them (include/uapi/linux/posix_acl_xattr.h: a version,
+/// then entries of tag, permissions and id). A list that is not understood leaves the group nothing.
+fn without_list(mode: u32, list: &[u8]) -> u32 {
+    const GROUP_OBJ: u16 = 0x04;
+    const MASK: u16 = 0x10;
+    let entries = list.get(4..).unwrap_or_default().chunks_exact(8);
+    let of = |tag: u16| {
+        let mut entries = entries.clone();
+        let entry = entries.find(|entry| entry[..2] == tag.to_le_bytes())?;
+        Some(u32::from(entry[2] & 0o7))
+    };
+    let group = of(GROUP_OBJ).unwrap_or(0) & of(MASK).unwrap_or(0o7);
+    mode & !0o070 | group << 3
 }
 
 /// A header, and the records of what does not fit into it.

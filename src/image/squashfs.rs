@@ -1,13 +1,14 @@
-//! A root as a squashfs, made by sqfstar(1) of squashfs-tools out of the very archive that is packed beside it, so that both hold the same. What
-//! that program leaves out, it says, and then there is no such form.
+//! A root as a squashfs, made by sqfstar(1) of squashfs-tools out of the same archive as is packed beside it, but for access lists, which a
+//! squashfs cannot hold. What that program leaves out besides, it says, and then there is no such form.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use super::{ImageError, Summed, unpacked};
+use super::pack::{self, Options};
+use super::{ImageError, Summed};
 use crate::formats::image::Part;
 use crate::sys::program::Program;
 
@@ -16,11 +17,11 @@ const OF_ROOT: &str = "Empty tar filename";
 /// Words of the program that are told where it fails.
 const MAX_WORDS: u64 = 4096;
 
-/// Makes `out`, which is overwritten, of the archive of a root. `root`: that root, whose own folder the program does not take from an archive.
+/// Makes `out`, which is overwritten, of the tree at `root`. `packing`: how that is packed.
 ///
 /// # Errors
-/// The program is not there, or fails, or the archive cannot be read.
-pub(crate) fn make(root: &Path, archive: &Path, out: &Path) -> Result<Part, ImageError> {
+/// The program is not there, or fails, or the tree cannot be read whole.
+pub(crate) fn make(root: &Path, packing: &Options<'_>, out: &Path) -> Result<Part, ImageError> {
     let program = Program::Sqfstar;
     let metadata = fs::metadata(root).map_err(ImageError::at(root))?;
     let started = program
@@ -42,28 +43,32 @@ pub(crate) fn make(root: &Path, archive: &Path, out: &Path) -> Result<Part, Imag
     let mut input = child.stdin.take();
     let words = child.stderr.take();
     let words = std::thread::spawn(move || said(words));
-    let passed = unpacked_of(archive).and_then(|mut tar| match &mut input {
-        Some(input) => io::copy(&mut tar, input).map(drop),
+    let packing = Options {
+        access_lists: false,
+        ..*packing
+    };
+    let passed = match input.as_mut() {
+        Some(input) => pack::pack(root, BufWriter::with_capacity(1 << 17, input), &packing).map(drop),
         None => Ok(()),
-    });
+    };
     drop(input);
     let ended = child
         .wait()
         .map_err(|error| ImageError::Wrong(format!("{program}: {error}")))?;
     let words = words.join().unwrap_or_default();
-    match passed {
-        // It did not read on: its words say why.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(ImageError::at(archive)(error)),
-        _ if !ended.success() => return Err(ImageError::Wrong(format!("{program}: {ended}: {words}"))),
-        Err(error) => return Err(ImageError::Wrong(format!("{program}: {error}: {words}"))),
-        Ok(()) if !words.is_empty() => {
-            return Err(ImageError::Wrong(format!(
-                "a squashfs would lack something of this root, such as access lists (POSIX ACLs): {program}: {words}; pack with --no-squashfs"
-            )));
-        }
-        Ok(()) => {}
+    // Where it did not read on, its words say why.
+    let is_broken = matches!(&passed, Err(ImageError::Io { error, .. }) if error.kind() == io::ErrorKind::BrokenPipe);
+    if !is_broken {
+        passed?;
     }
-    summed(out)
+    match ended.success() {
+        false => Err(ImageError::Wrong(format!("{program}: {ended}: {words}"))),
+        true if is_broken => Err(ImageError::Wrong(format!("{program} did not read all: {words}"))),
+        true if !words.is_empty() => Err(ImageError::Wrong(format!(
+            "a squashfs would lack something of this root: {program}: {words}; pack with --no-squashfs"
+        ))),
+        true => summed(out),
+    }
 }
 
 /// Before anything is packed.
@@ -88,11 +93,6 @@ fn not_started(error: io::Error) -> ImageError {
         ),
         _ => format!("starting {program}: {error}"),
     })
-}
-
-/// An archive of ours, as it was before it was packed.
-fn unpacked_of(archive: &Path) -> io::Result<impl Read> {
-    unpacked(BufReader::with_capacity(1 << 17, File::open(archive)?))
 }
 
 fn said(words: Option<impl Read>) -> String {
@@ -123,7 +123,6 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::process::Command;
 
-    use super::super::pack::{self, Options};
     use super::*;
 
     /// unsquashfs, of the same package, is the witness.
@@ -138,17 +137,31 @@ mod tests {
         fs::write(at("program"), "#!").unwrap();
         fs::set_permissions(at("program"), fs::Permissions::from_mode(0o4755)).unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        let archive = folder.path().join("root.tar.zst");
-        let mut packed = zstd::Encoder::new(File::create(&archive).unwrap(), 3).unwrap();
+        // user::rw-, user:1:rw-, group::r--, mask::rw-, other::--- (acl(5)), which is shown as 0660.
+        fs::write(at("listed"), "").unwrap();
+        let entries = [
+            (1, 6, u32::MAX),
+            (2, 6, 1),
+            (4, 4, u32::MAX),
+            (0x10, 6, u32::MAX),
+            (0x20, 0, u32::MAX),
+        ];
+        let mut list = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend([tag, 0, permissions, 0]);
+            list.extend(u32::to_le_bytes(id));
+        }
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::lsetxattr(at("listed"), "system.posix_acl_access", &list, flags).unwrap();
+        assert_eq!(fs::metadata(at("listed")).unwrap().mode() & 0o7777, 0o660);
         let options = Options {
             newest: u64::MAX,
             leave_out: &|_| false,
+            access_lists: true,
         };
-        pack::pack(root.path(), &mut packed, &options).unwrap();
-        packed.finish().unwrap();
         let made = |name: &str| {
             let out = folder.path().join(name);
-            (make(root.path(), &archive, &out).unwrap(), out)
+            (make(root.path(), &options, &out).unwrap(), out)
         };
         // In the place of an older one, too.
         fs::write(folder.path().join("again"), vec![0; 3_000_000]).unwrap();
@@ -170,20 +183,23 @@ mod tests {
         assert!(same.unwrap().success());
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(&out), mode(&out.join("program"))), (0o711, 0o4755));
+        assert_eq!(mode(&out.join("listed")), 0o640, "the group has no more than it had");
         let inode = |name: &str| fs::metadata(out.join(name)).unwrap().ino();
         assert_eq!(inode("folder/file"), inode("folder/same"));
     }
 
     #[test]
-    fn what_the_program_says_against_an_archive_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let archive = folder.path().join("a");
-        fs::write(&archive, zstd::encode_all(&b"no archive"[..], 3).unwrap()).unwrap();
-        let why = make(folder.path(), &archive, &folder.path().join("out"))
-            .unwrap_err()
-            .to_string();
+    fn what_the_program_says_against_it_is_told() {
+        let (root, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(root.path().join("file"), vec![b'x'; 3_000_000]).unwrap();
+        let options = Options {
+            newest: u64::MAX,
+            leave_out: &|_| false,
+            access_lists: true,
+        };
+        let none = folder.path().join("none");
+        let why = make(root.path(), &options, &none.join("out")).unwrap_err().to_string();
         assert!(why.starts_with("sqfstar: exit status") && why.len() > 40, "{why}");
-        let why = make(folder.path(), &folder.path().join("none"), &folder.path().join("out")).unwrap_err();
-        assert!(why.to_string().contains("none"), "{why}");
+        assert!(make(&none, &options, &folder.path().join("out")).is_err());
     }
 }

@@ -127,6 +127,7 @@ fn packed(root: &Path) -> Vec<u8> {
     let options = Options {
         newest: u64::MAX,
         leave_out: &|_| false,
+        access_lists: true,
     };
     let packed = pack::pack(root, &mut archive, &options).unwrap();
     let read = unpack(&archive[..], None, ANY).unwrap();
