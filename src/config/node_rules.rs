@@ -132,15 +132,11 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
             rule.no_image = true;
         }
         let port = rule.mac.and_then(|mac| mac.one());
-        let covers = |(_, other): &&(usize, MacPattern)| port.is_some_and(|port| other.covers(port));
-        if let Some((number, _)) = beginnings.iter().find(covers) {
+        if let Some(number) = covered(rule.mac, index + 1, &mut beginnings) {
             fault(format!(
                 "it never counts, as the beginning of a mac in number {number} fits its own and stands above it: move it up"
             ));
             *never |= rule.poweroff == Some(PowerOff::Never);
-        }
-        if let Some(pattern) = rule.mac.filter(|pattern| pattern.one().is_none()) {
-            beginnings.push((index + 1, pattern));
         }
         if rule.mac.is_some() && port.is_none() && rule.hostname.is_some() {
             fault("hostname is one machine's: it does not go with the beginning of a mac".to_owned());
@@ -150,21 +146,7 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
             fault(format!("{name} is another machine's hostname already"));
             rule.no_image = true;
         }
-        // Each address for one port, each port with one address.
-        let refused = match (port, rule.address) {
-            (None, Some(_)) if rule.mac.is_some() => {
-                Some("an address is one machine's: it does not go with the beginning of a mac".to_owned())
-            }
-            (None, Some(_)) => {
-                Some("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned())
-            }
-            (Some(_), Some(kept)) if !addresses.insert(kept) => {
-                Some(format!("{kept} is kept for another machine already"))
-            }
-            (Some(mac), Some(_)) if !macs.insert(mac) => Some(format!("{mac} has an address already")),
-            _ => None,
-        };
-        if let Some(what) = refused {
+        if let Some(what) = refused(&rule, port, &mut macs, &mut addresses) {
             fault(what);
             rule.address = None;
         }
@@ -177,4 +159,35 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
         rules.push(rule);
     }
     NodeRules(rules)
+}
+
+/// The number of the rule above whose beginning of a MAC fits this one's own. `number`: this one's.
+fn covered(mac: Option<MacPattern>, number: usize, beginnings: &mut Vec<(usize, MacPattern)>) -> Option<usize> {
+    let mac = mac?;
+    let Some(port) = mac.one() else {
+        beginnings.push((number, mac));
+        return None;
+    };
+    beginnings
+        .iter()
+        .find(|(_, above)| above.covers(port))
+        .map(|(number, _)| *number)
+}
+
+/// Why an address is not kept. Each address is for one port, each port has one address.
+fn refused(
+    rule: &NodeRule,
+    port: Option<MacAddr>,
+    macs: &mut HashSet<MacAddr>,
+    addresses: &mut HashSet<Ipv4Addr>,
+) -> Option<String> {
+    match (port, rule.address) {
+        (None, Some(_)) if rule.mac.is_some() => {
+            Some("an address is one machine's: it does not go with the beginning of a mac".to_owned())
+        }
+        (None, Some(_)) => Some("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned()),
+        (Some(_), Some(kept)) if !addresses.insert(kept) => Some(format!("{kept} is kept for another machine already")),
+        (Some(mac), Some(_)) if !macs.insert(mac) => Some(format!("{mac} has an address already")),
+        _ => None,
+    }
 }

@@ -58,12 +58,7 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
         return Err(ImageError::Wrong(format!("{} is no folder", root.display())));
     }
     must_be_apart(root, output)?;
-    if Tree::new(root).real(INIT).is_none() {
-        return Err(ImageError::Wrong(format!(
-            "{} has no {INIT}, so a node would have nothing to start: install its distribution's systemd in it (Debian: systemd-sysv)",
-            root.display()
-        )));
-    }
+    must_start(root)?;
     let found = kernel::find(root, wishes.kernel.as_deref())?;
     let content = read_file(&found.path)?;
     kernel::must_be(&content, &found.version)
@@ -114,6 +109,16 @@ pub(crate) fn make(wishes: &Wishes) -> Result<Made, ImageError> {
         version: version(&text),
         manifest,
     })
+}
+
+fn must_start(root: &Path) -> Result<(), ImageError> {
+    match Tree::new(root).real(INIT) {
+        Some(_) => Ok(()),
+        None => Err(ImageError::Wrong(format!(
+            "{} has no {INIT}, so a node would have nothing to start: install its distribution's systemd in it (Debian: systemd-sysv)",
+            root.display()
+        ))),
+    }
 }
 
 /// A root that stays packed is of use where the program that packs it and what mounts it are there.
