@@ -252,12 +252,12 @@ def _outage(farm: Farm, node: Peer) -> None:
     listed = farm.recon("image", "list", "--data", str(farm.data))
     began = next(line.split()[0] for line in listed.splitlines() if line.startswith("compute@") and "nodes start it" in line)
     node.start()
-    on_its_way = re.compile(r"the root is on its way")
-    seen = node.machine.console.wait_for(on_its_way, time.monotonic() + farm.lab.seconds(180))
-    expect(seen is not None, f"it does not fetch its root:\n{node.machine.console.tail()}")
+    begins = re.compile(r"node \S+: starts compute@")
+    seen = node.machine.console.wait_for(begins, time.monotonic() + farm.lab.seconds(180))
+    expect(seen is not None, f"it does not begin with its image:\n{node.machine.console.tail()}")
 
     def fetches() -> bool:
-        return farm.row(node).get("stage") == "agent" and node.machine.console.find(re.compile(r"starting it")) is None
+        return node.machine.console.find(re.compile(r"starting it")) is None
 
     cuts = 0
     while cuts < _CUTS and fetches():
