@@ -18,7 +18,7 @@ from . import disks, stick, stick_files, tools
 from .capture import HARNESS
 from .environment import Environment
 from .lacp import LacpSwitch
-from .machine import BRIDGE, Disk, Port, disk_arguments
+from .machine import BRIDGE, Disk, Machine, Port, disk_arguments
 from .master import Master
 from .nodes import Kind, identity
 from .peer import Peer
@@ -250,21 +250,22 @@ def no_kexec(site: BootImages) -> None:
     site.unchanged(name)
 
 
+def _said(machine: Machine, pattern: re.Pattern[str]) -> Callable[[Peer], bool | None]:
+    return lambda _: True if machine.console.find(pattern) is not None else None
+
+
 def bond(site: BootImages) -> float | None:
     """Two ports as one, in a VLAN; the cable of the one that works is pulled once there is an address, and is back for what is started, which
     knows nothing of the other."""
     name = "boot-image-bond"
     machine = site.group[name].machine
 
-    def said(pattern: re.Pattern[str]) -> Callable[[Peer], bool | None]:
-        return lambda _: True if machine.console.find(pattern) is not None else None
-
-    site.group.wait(name, "has an address in its VLAN", said(_ON_VLAN), 300.0)
+    site.group.wait(name, "has an address in its VLAN", _said(machine, _ON_VLAN), 300.0)
     expect(machine.console.find(_BOND) is not None, f"nobody said what the bond is made of:\n{machine.console.tail(30)}")
     expect(machine.console.find(_STARTS) is None, "it has started what it fetched already: the cable is pulled too late")
     machine.plug(0, False)
     before, _ = site.trunk.from_guests()
-    site.group.wait(name, "starts what it fetched", said(_STARTS), 300.0)
+    site.group.wait(name, "starts what it fetched", _said(machine, _STARTS), 300.0)
     machine.plug(0, True)
     took = _uploads(site, name)
     after, bare = site.trunk.from_guests()
@@ -279,10 +280,7 @@ def aggregation(site: BootImages) -> float | None:
     name = "boot-image-lacp"
     machine = site.group[name].machine
 
-    def said(pattern: re.Pattern[str]) -> Callable[[Peer], bool | None]:
-        return lambda _: True if machine.console.find(pattern) is not None else None
-
-    site.group.wait(name, "has an address on both ports", said(_ON_BOND), 300.0)
+    site.group.wait(name, "has an address on both ports", _said(machine, _ON_BOND), 300.0)
     expect(machine.console.find(_LACP) is not None, f"nobody said what the bond is made of:\n{machine.console.tail(30)}")
     site.group.wait(name, "is aggregated by the switch", lambda _: True if len(site.switch.aggregated()) == _BOND_PORTS else None, 60.0)
     machines = set(site.switch.aggregated().values())
@@ -292,7 +290,7 @@ def aggregation(site: BootImages) -> float | None:
     before = machine.sent_to(other)
     expect(machine.console.find(_STARTS) is None, "it has started what it fetched already: the cable is pulled too late")
     machine.plug(used, False)
-    site.group.wait(name, "starts what it fetched", said(_STARTS), 300.0)
+    site.group.wait(name, "starts what it fetched", _said(machine, _STARTS), 300.0)
     more = machine.sent_to(other) - before
     machine.plug(used, True)
     site.lab.report.line(f"port {used} carried it; {more} bytes went to port {other} after the cable of that was pulled")
