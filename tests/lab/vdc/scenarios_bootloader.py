@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import disks, stick, stick_files, tools
+from . import disks, polling, stick, stick_files, tools
 from .capture import HARNESS
 from .environment import Environment
 from .lacp import LacpSwitch
@@ -41,6 +41,7 @@ _CUT_AFTER = 4_000_000
 _BOND_PORTS = 2
 # What is fetched after the cable was pulled has some 30 MB, of which a few came before.
 _REST_BYTES = 5_000_000
+_BEGUN_BYTES = 1_000_000
 # Of the disks that are no peer's own.
 _IMAGE_NUMBER = 9
 
@@ -282,11 +283,14 @@ def aggregation(site: BootImages) -> float | None:
 
     site.group.wait(name, "has an address on both ports", _said(machine, _ON_BOND), 300.0)
     expect(machine.console.find(_LACP) is not None, f"nobody said what the bond is made of:\n{machine.console.tail(30)}")
-    site.group.wait(name, "is aggregated by the switch", lambda _: True if len(site.switch.aggregated()) == _BOND_PORTS else None, 60.0)
-    machines = set(site.switch.aggregated().values())
-    expect(len(machines) == 1, f"the ports are not one aggregation: {machines}")
-    # A bond sends all that is for one machine by one of its ports: that one's cable is pulled.
-    used, other = sorted(range(_BOND_PORTS), key=machine.sent_to, reverse=True)
+    # A bond sends all that is for one machine by one of its ports: that one's cable is pulled, as soon as it carries something.
+    began = [machine.sent_to(port) for port in range(_BOND_PORTS)]
+
+    def carried(port: int) -> int:
+        return machine.sent_to(port) - began[port]
+
+    polling.wait_until(lambda: max(map(carried, range(_BOND_PORTS))) > _BEGUN_BYTES or None, site.lab.seconds(60), "a download begins", every=0.1)
+    used, other = sorted(range(_BOND_PORTS), key=carried, reverse=True)
     before = machine.sent_to(other)
     expect(machine.console.find(_STARTS) is None, "it has started what it fetched already: the cable is pulled too late")
     machine.plug(used, False)
@@ -295,6 +299,8 @@ def aggregation(site: BootImages) -> float | None:
     machine.plug(used, True)
     site.lab.report.line(f"port {used} carried it; {more} bytes went to port {other} after the cable of that was pulled")
     expect(more > _REST_BYTES, f"{more} bytes went to the other port: the download did not go on there")
+    aggregated = site.switch.aggregated()
+    expect(len(aggregated) == _BOND_PORTS and len(set(aggregated.values())) == 1, f"the ports were not one aggregation: {aggregated}")
     return _uploads(site, name)
 
 
