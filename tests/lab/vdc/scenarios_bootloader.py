@@ -283,6 +283,9 @@ def aggregation(site: BootImages) -> float | None:
 
     site.group.wait(name, "has an address on both ports", _said(machine, _ON_BOND), 300.0)
     expect(machine.console.find(_LACP) is not None, f"nobody said what the bond is made of:\n{machine.console.tail(30)}")
+    polling.wait_until(lambda: len(site.switch.aggregated()) == _BOND_PORTS or None, site.lab.seconds(30), "the switch aggregates both", every=0.1)
+    machines = set(site.switch.aggregated().values())
+    expect(len(machines) == 1, f"the ports are not one aggregation: {machines}")
     # A bond sends all that is for one machine by one of its ports: that one's cable is pulled, as soon as it carries something.
     began = [machine.sent_to(port) for port in range(_BOND_PORTS)]
 
@@ -299,8 +302,6 @@ def aggregation(site: BootImages) -> float | None:
     machine.plug(used, True)
     site.lab.report.line(f"port {used} carried it; {more} bytes went to port {other} after the cable of that was pulled")
     expect(more > _REST_BYTES, f"{more} bytes went to the other port: the download did not go on there")
-    aggregated = site.switch.aggregated()
-    expect(len(aggregated) == _BOND_PORTS and len(set(aggregated.values())) == 1, f"the ports were not one aggregation: {aggregated}")
     return _uploads(site, name)
 
 
