@@ -92,8 +92,13 @@ customize_root() {
 
 # pack_ramroot DIR
 pack_ramroot() {
+    local forms=()
     rm -f "$1/image.key"
-    "$RECON" image pack "$1/root" --output "$1/image" --newest "$STAGE_TIME"
+    command -v sqfstar >/dev/null || {
+        echo "no root.squashfs is made: this machine has no sqfstar (squashfs-tools 4.5 or later); nodes need memory for the unpacked root then"
+        forms=(--no-squashfs)
+    }
+    "$RECON" image pack "$1/root" --output "$1/image" --newest "$STAGE_TIME" "${forms[@]}"
 }
 
 # make_ramroot RECIPE

@@ -289,3 +289,31 @@ impl Read for Whole {
         Ok(length)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_keeps_what_list_and_mask_gave_it() {
+        let list = |entries: &[(u8, u8)]| {
+            let entries = entries
+                .iter()
+                .flat_map(|(tag, rights)| [*tag, 0, *rights, 0, 255, 255, 255, 255]);
+            [2, 0, 0, 0].into_iter().chain(entries).collect::<Vec<u8>>()
+        };
+        for (entries, group) in [
+            (&[(1, 7), (4, 4), (0x10, 6), (0x20, 0)][..], 0o040),
+            (&[(1, 7), (4, 6), (0x10, 4), (0x20, 0)], 0o040),
+            (&[(1, 7), (4, 6), (0x20, 0)], 0o060),
+            (&[], 0),
+        ] {
+            assert_eq!(
+                without_list(0o104_775, &list(entries)),
+                0o104_705 | group,
+                "{entries:?}"
+            );
+        }
+        assert_eq!(without_list(0o664, b"x"), 0o604);
+    }
+}

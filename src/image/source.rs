@@ -12,14 +12,13 @@ use std::time::{Duration, SystemTime};
 use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
+use super::stage::tree::XZ_MEMORY_KIB;
 use super::unpack::{self, Limits};
 use super::{ImageError, Summed, open, unpacked};
 use crate::formats::image::{self, MAX_ENTRIES};
 use crate::formats::oci::{self, Descriptor, INDEX, LAYOUT, Named, Whiteout};
 use crate::sys::tree::{Attributes, Tree};
 
-/// What unpacking xz may take; its highest level takes 65 MiB (xz(1)).
-const XZ_MEMORY_KIB: u32 = 128 << 10;
 const LIMITS: Limits = Limits {
     entries: MAX_ENTRIES,
     bytes: u64::MAX,
@@ -108,10 +107,10 @@ impl Drop for Source {
 
 /// Of a root's own folder, where no entry of an archive said anything: the same each time.
 fn settle(tree: &Tree, root: &Path, began: SystemTime) -> io::Result<()> {
-    if fs::metadata(root)?.modified()? < began {
+    let own = fs::metadata(root)?;
+    if own.modified()? < began {
         return Ok(());
     }
-    let own = fs::metadata(root)?;
     let attributes = Attributes {
         mode: 0o755,
         uid: own.uid(),

@@ -13,7 +13,7 @@ use lzma_rust2::XzReader;
 /// Links on one way through a tree; more is a circle.
 const MAX_LINKS: usize = 40;
 /// What unpacking one file of xz may take; its highest level takes 65 MiB (xz(1)).
-const XZ_MEMORY_KIB: u32 = 128 << 10;
+pub(crate) const XZ_MEMORY_KIB: u32 = 128 << 10;
 
 /// A folder that is some system's root: links lead nowhere outside.
 pub struct Tree {
