@@ -326,7 +326,7 @@ boot_image_of() {
 # read_boot_settings DIR: what a machine makes of --settings and --ca, in DIR.said; they lie in DIR as on the image, with nothing else, and
 # not longer than this takes. For a shell of its own (`step`), whose end it minds.
 read_boot_settings() {
-    local said code=0
+    local said beside code=0
     rm -rf "$1" "$1.said"
     mkdir -m 700 "$1"
     # shellcheck disable=SC2064 # the folder of now
@@ -336,6 +336,8 @@ read_boot_settings() {
     # By the names that the person knows.
     said=${said//"$1/recon.txt"/$SETTINGS}
     said=${said//"$1/ca.pem"/$CA}
+    beside="$(dirname "$SETTINGS")/ca.pem"
+    [ -n "$CA" ] || [ ! -f "$beside" ] || said=${said//(--ca puts it on an image)/(--ca $beside puts it on the image)}
     printf '%s\n' "$said"
     [ "$code" -eq 0 ] || return "$code"
     printf '%s\n' "$said" >"$1.said"

@@ -446,7 +446,7 @@ fn not_a_host(ip: IpAddr, prefix: u8) -> Option<&'static str> {
 }
 
 /// Whether something is reached on the link itself.
-fn is_neighbour(address: IpAddr, prefix: u8, other: IpAddr) -> bool {
+pub(crate) fn is_neighbour(address: IpAddr, prefix: u8, other: IpAddr) -> bool {
     match (address, other) {
         (IpAddr::V4(address), IpAddr::V4(other)) => {
             let same = (address.to_bits() ^ other.to_bits()).leading_zeros();

@@ -1,16 +1,19 @@
 //! What settings of a boot image come to, for whoever wrote them: before a machine starts from them, and without asking anybody.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
 use super::{Beside, config, read, what};
 use crate::config::KernelLine;
-use crate::config::boot_file::{BootFile, Network};
+use crate::config::boot_file::{BootFile, Network, is_neighbour};
 use crate::config::boot_sources::Texts;
 use crate::model::{BootMethod, secrets};
 use crate::role::boot_from::way;
+use crate::service::fetch::proxy::Proxies;
+use crate::service::fetch::url::{Host, Target};
 
 /// Stands for a token that is put beside the settings later.
 const SOME_TOKEN: &[u8] = b"token";
@@ -61,6 +64,9 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     for (label, words) in reached_by(&file) {
         line(label, &words);
     }
+    for words in unreached(&file) {
+        line("missing", &words);
+    }
     let wants_token = file.boot.wants_token() || file.assisted.token().is_some();
     if wants_token && !has_token {
         line("missing", "the file token, with the secret, beside it");
@@ -103,6 +109,41 @@ fn reached_by(file: &BootFile) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|(label, words)| Some((label, words?)))
         .collect()
+}
+
+/// What an address that a person gave does not bring along, as DHCP would, for whom this machine asks first: its proxy, else who has the URL.
+fn unreached(file: &BootFile) -> Vec<String> {
+    let Ok(Some((address, prefix))) = file.network.address() else {
+        return Vec::new();
+    };
+    let proxies = Proxies::of(file.boot.proxy.as_deref(), |_| None).unwrap_or_default();
+    let url = file.boot.url().and_then(|url| Target::read(url).ok());
+    // Without a URL of its own it is assisted-service's, a name, or what the network says.
+    let Some(url) = &url else { return Vec::new() };
+    let asked = proxies.of_target(url).unwrap_or(url);
+    // Routers name themselves in IPv6 (RFC 4861), whatever a person gave.
+    let is_near =
+        |other: IpAddr| other.is_ipv6() || file.network.gateway.is_some() || is_neighbour(address, prefix, other);
+    let way = |other: IpAddr| {
+        format!(
+            "the gateway: {other} is not in the network of the address, {address}/{prefix}, and no other way is known"
+        )
+    };
+    match &asked.host {
+        Host::Address(host) if is_near(*host) => Vec::new(),
+        Host::Address(host) => vec![way(*host)],
+        Host::Name(name) if file.network.dns.is_empty() => {
+            vec![format!("dns: nobody is known who could say where {name} is")]
+        }
+        Host::Name(_) if file.network.dns.iter().any(|server| is_near(*server)) => Vec::new(),
+        Host::Name(_) => file
+            .network
+            .dns
+            .first()
+            .map(|server| way(*server))
+            .into_iter()
+            .collect(),
+    }
 }
 
 /// How an address is had, and of which port.
@@ -159,7 +200,7 @@ mod tests {
     #[test]
     fn it_says_what_counts_and_what_is_missing_and_no_secret() {
         let text = "[boot]\nurl = \"https://u:hunter2@a.example/b\"\ntoken-file = \"token\"\nonly-ca = true\non-failure = \"reboot\"\n\
-                    [network]\nvlan = 7\naddress = \"192.0.2.5/24\"\n";
+                    [network]\nvlan = 7\naddress = \"192.0.2.5/24\"\ndns = [\"192.0.2.53\"]\n";
         let said = of(text, &[]).unwrap();
         for words in [
             "https://[hidden]@a.example/b",
@@ -193,6 +234,54 @@ mod tests {
             said.contains("infra-env 01234567") && said.contains("the file token"),
             "{said}"
         );
+    }
+
+    /// DHCP would bring it; an address that a person gives does not.
+    #[test]
+    fn what_an_address_needs_to_get_to_the_url_is_missed() {
+        let of = |boot: &str, network: &str| {
+            let said = of(
+                &format!("[boot]\n{boot}\n[network]\naddress = \"192.0.2.5/24\"\n{network}\n"),
+                &[],
+            )
+            .unwrap();
+            said.lines()
+                .filter_map(|line| line.strip_prefix("missing     "))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let (far, near, named) = (
+            "url = \"http://198.51.100.7/\"",
+            "url = \"http://192.0.2.7/\"",
+            "url = \"http://a.example/\"",
+        );
+        for (boot, network, words) in [
+            (far, "", "198.51.100.7 is not in the network"),
+            (named, "", "who could say where a.example is"),
+            (
+                named,
+                "dns = [\"198.51.100.53\"]",
+                "198.51.100.53 is not in the network",
+            ),
+            (
+                &format!("{near}\nproxy = \"198.51.100.1:3128\""),
+                "",
+                "198.51.100.1 is not",
+            ),
+        ] {
+            let said = of(boot, network);
+            assert!(said.len() == 1 && said[0].contains(words), "{boot} {network}: {said:?}");
+        }
+        for (boot, network) in [
+            (near, ""),
+            (far, "gateway = \"192.0.2.1\""),
+            (named, "dns = [\"198.51.100.53\", \"192.0.2.53\"]"),
+            (&format!("{named}\nproxy = \"192.0.2.1:3128\""), ""),
+            ("url = \"http://[2001:db8::7]/\"", ""),
+            ("", ""),
+        ] {
+            assert_eq!(of(boot, network), Vec::<String>::new(), "{boot} {network}");
+        }
     }
 
     /// Each of these would be said first on the screen of a machine that does not start.

@@ -35,6 +35,8 @@ pub(crate) const PEEK_BYTES: usize = 64 << 10;
 const ENOUGH_BYTES: usize = 640;
 /// How long a server may think before its answer begins; some write a boot script only then.
 const ANSWER: Duration = Duration::from_secs(60);
+/// Of an answer that is none of HTTP.
+const IS_IT_TLS: &str = " (is it https:// there, or another port?)";
 /// Most connections for one file, whatever each brings: a server that gives a byte to each has an end.
 const MAX_CONNECTIONS: u32 = 1000;
 
@@ -369,7 +371,11 @@ impl Client {
         let what = || format!("a connection to {}, for some 20 s at most", proxy.unwrap_or(&target));
         let connecting = connect(&target, proxy, connector.as_ref());
         let connection = self.patience.waits_for(what, connecting).await?;
-        let broke = |error: hyper::Error| FetchError::broke(cause::told(&error));
+        let is_plain = target.scheme == Scheme::Http;
+        let broke = |error: hyper::Error| {
+            let hint = if is_plain && error.is_parse() { IS_IT_TLS } else { "" };
+            FetchError::broke(format!("{}{hint}", cause::told(&error)))
+        };
         let io = TokioIo::new(connection.stream);
         let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
         // What ends the connection is seen by whoever reads from it.

@@ -75,7 +75,7 @@ pub(super) fn told(error: &std::io::Error) -> Option<String> {
         }
         Error::InvalidCertificate(CertificateError::Other(other)) => not_believed(&other.to_string()),
         Error::InvalidCertificate(other) => format!("its certificate is not believed: {other}"),
-        Error::InvalidMessage(_) => "it does not speak TLS at this port".to_owned(),
+        Error::InvalidMessage(_) => "it does not speak TLS at this port: is it http:// there, or another port?".to_owned(),
         other => format!("TLS: {other}"),
     })
 }

@@ -173,6 +173,7 @@ pub(super) fn status_error(status: u16, retry_after_seconds: Option<u64>) -> Fet
         .ok()
         .and_then(|status| status.canonical_reason());
     let hint = match status {
+        400 => " (some servers say so where https:// is meant)",
         401 => " (it wants to know who asks: a header, a token, or a user in the URL)",
         403 => " (it refuses whoever asks, by header, token, user or address; some stores say so of what is not there)",
         407 => " (it wants a user and a password in its URL)",

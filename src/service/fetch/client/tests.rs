@@ -397,8 +397,24 @@ async fn a_port_without_tls_is_told() {
     let error = client().peek(&target, &[]).await.unwrap_err();
     assert_eq!(
         error,
-        FetchError::Refused("it does not speak TLS at this port".to_owned())
+        FetchError::Refused("it does not speak TLS at this port: is it http:// there, or another port?".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_port_with_tls_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::read(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if stream.read(&mut [0; 4096]).await.is_ok_and(|length| length > 0) {
+                // TLS 1.2, alert, fatal, decode_error (RFC 8446 §6).
+                stream.write_all(&[21, 3, 3, 0, 2, 2, 50]).await.ok();
+            }
+        }
+    });
+    let error = client().peek(&target, &[]).await.unwrap_err().to_string();
+    assert!(error.contains("is it https:// there"), "{error}");
 }
 
 /// A server that gives tokens t0, t1 … for a refresh token, and a client that asks it for those of another place.
