@@ -62,6 +62,7 @@ fuzz:
 tools:
 	$(PYTHON) -m unittest discover --start-directory tests/tools
 	$(PYTHON) tools/ages_test.py
+	$(PYTHON) tests/suse/run.py --names
 
 ##lint        shellcheck, ruff and mypy
 lint:

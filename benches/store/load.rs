@@ -156,6 +156,7 @@ impl Master for Idle {
             nodes_seen: 0,
             nodes_stored: 0,
             nodes_unlisted: 0,
+            rolling: None,
             rss_bytes: None,
         }
     }

@@ -102,6 +102,24 @@ pub enum NodeCommand {
     ///
     /// Only at the master itself.
     Retry(NodeRetryArgs),
+    /// Have machines start another image than recon.toml says
+    ///
+    /// Only at the master itself. It counts from each machine's next start on, also when
+    /// the master was started again; with --batch nodes that are up with something else
+    /// are started again, some at a time, and none further where one of them fails.
+    #[command(verbatim_doc_comment)]
+    SetImage(NodeSetImageArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct NodeSetImageArgs {
+    /// A MAC, its beginning such as 52:54:00:*, a UUID, or all
+    pub node: String,
+    /// NAME or NAME@VERSION, failsafe, or as-settings for what recon.toml says
+    pub image: String,
+    /// Start nodes again that are up with something else, so many at a time
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
 }
 
 #[derive(Debug, Args)]

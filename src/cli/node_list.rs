@@ -9,7 +9,7 @@ use anyhow::bail;
 use super::args::{NodeCommand, NodeRetryArgs};
 use super::ask::{ask, in_runtime, peer_of, whom};
 use super::output::print;
-use crate::model::api::{NodeStatus, Status};
+use crate::model::api::{NodeStatus, SetImage, Status};
 use crate::model::shown::Shown;
 use crate::model::{HTTP_PORT, MacAddr, NodeId, Stage};
 use crate::service::http::client::{Bounds, exchange};
@@ -27,6 +27,14 @@ pub(super) fn run(command: NodeCommand) -> anyhow::Result<()> {
             print(&list(&status, &nodes))
         }
         NodeCommand::Retry(args) => retry(&args),
+        NodeCommand::SetImage(args) => {
+            let wish = SetImage {
+                whom: args.node,
+                start: args.image,
+                batch: args.batch,
+            };
+            tell("/api/v1/set-image", serde_json::to_vec(&wish)?)
+        }
     }
 }
 
@@ -35,15 +43,13 @@ fn retry(args: &NodeRetryArgs) -> anyhow::Result<()> {
         None => "/api/v1/retry".to_owned(),
         Some(node) => format!("/api/v1/nodes/{}/retry", id(node)?),
     };
+    tell(&target, Vec::new())
+}
+
+/// Tells the master on this machine something, and prints what it says.
+fn tell(target: &str, body: Vec<u8>) -> anyhow::Result<()> {
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT));
-    let asked = exchange(
-        here,
-        hyper::Method::POST,
-        &target,
-        &[],
-        hyper::body::Bytes::new(),
-        ASKING,
-    );
+    let asked = exchange(here, hyper::Method::POST, target, &[], body.into(), ASKING);
     let (status, body) = in_runtime(async { Ok(asked.await?) })?;
     let said = Shown::line(String::from_utf8_lossy(&body).trim());
     match status.is_success() {
@@ -89,6 +95,9 @@ fn list(status: &Status, nodes: &[NodeStatus]) -> Shown {
                 let _ = writeln!(text, "  {label}: {}", crate::model::shown::line(words));
             }
         }
+    }
+    if let Some(rolling) = &status.rolling {
+        let _ = writeln!(text, "{}", crate::model::shown::line(rolling));
     }
     if text.is_empty() {
         text.push_str("no machine was given an image in this run of the master\n");

@@ -50,6 +50,7 @@ pub(crate) fn render(status: &Status, nodes: &[NodeStatus], size: Size) -> Shown
         let more = status.more_clashes;
         lines.push(format!("CLASH: {more} more names are those of two machines or more"));
     }
+    lines.extend(status.rolling.iter().map(|words| format!("images: {words}")));
     lines.extend(status.links.iter().flat_map(link_lines));
     if status.links.is_empty() {
         lines.push("no wired network port was found yet".to_owned());
@@ -272,6 +273,7 @@ mod tests {
             nodes_unlisted: 12,
             clashes: vec![],
             more_clashes: 0,
+            rolling: Some("compute@3ea150742bbf for all, 2 at a time".into()),
             rss_bytes: None,
         }
     }

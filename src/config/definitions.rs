@@ -10,7 +10,9 @@ use crate::model::{OverlayName, PowerOff};
 use super::draft::Draft;
 use super::link_rule::LinkRule;
 use super::routed;
-use super::values::{address, address_of, boolean, ends, link_name, list, number, one_line, parsed, string};
+use super::values::{
+    address, address_of, boolean, ends, kernel_words, link_name, list, number, one_line, parsed, serial, string,
+};
 
 /// Which way a setting works, so what its absence costs. Every setting has to say.
 pub(super) enum Direction {
@@ -60,7 +62,8 @@ pub(super) const NETWORK: &str = "network";
 const PEERS: &str = "peers";
 pub(super) const NODE: &str = "node";
 pub(super) const SUBNET: &str = "subnet";
-pub(super) const TABLES: [&str; 4] = [NETWORK, PEERS, NODE, SUBNET];
+pub(super) const IMAGES: &str = "images";
+pub(super) const TABLES: [&str; 5] = [NETWORK, PEERS, NODE, SUBNET, IMAGES];
 
 /// Seconds.
 pub(crate) const LEASE_SECONDS: RangeInclusive<u32> = 120..=604_800;
@@ -91,7 +94,7 @@ const NO_IMAGES: Direction = Restrains(|draft| draft.no_images = true);
 const NODE_NO_IMAGE: Direction = Restrains(|draft| draft.node().no_image = true);
 const NODE_NEVER_OFF: Direction = Restrains(|draft| draft.node().poweroff = Some(PowerOff::Never));
 
-pub(super) const SETTINGS: [Setting; 30] = [
+pub(super) const SETTINGS: [Setting; 34] = [
     setting(TOP, "site", Chooses, into!(one_line, site)),
     setting(NETWORK, "subnet", Chooses, into!(parsed, subnet)),
     setting(NETWORK, "lease-range", Chooses, into!(ends, lease_range)),
@@ -119,20 +122,29 @@ pub(super) const SETTINGS: [Setting; 30] = [
     setting(PEERS, "failsafe-after", Chooses, |value, draft| {
         set(&mut draft.failsafe_after, number(value, FAILSAFE_AFTER))
     }),
-    setting(PEERS, "kernel-arguments", Chooses, |value, draft| {
-        let text = string(value)?;
-        if text.chars().any(|c| c.is_control() || c == '$') {
-            return Err("control characters and $ would break the boot script".to_owned());
-        }
-        draft.kernel_arguments = Some(text.to_owned());
-        Ok(())
+    setting(
+        PEERS,
+        "kernel-arguments",
+        Chooses,
+        into!(kernel_words, kernel_arguments),
+    ),
+    setting(IMAGES, "root", Chooses, into!(parsed, images.rule().root)),
+    setting(IMAGES, "failsafe-after", Chooses, |value, draft| {
+        set(&mut draft.images.rule().failsafe_after, number(value, FAILSAFE_AFTER))
     }),
+    setting(
+        IMAGES,
+        "kernel-arguments",
+        Chooses,
+        into!(kernel_words, images.rule().kernel_arguments),
+    ),
     // A rule of which nobody knows whose it is may be the one that keeps any machine on.
     setting(NODE, "mac", NEVER_OFF, into!(parsed, node().mac)),
     setting(NODE, "uuid", NEVER_OFF, |value, draft| {
         let uuid = string(value).map(|text| text.trim().to_ascii_lowercase());
         set(&mut draft.node().uuid, uuid)
     }),
+    setting(NODE, "serial", NEVER_OFF, into!(serial, node().serial)),
     setting(NODE, "address", Chooses, into!(address, node().address)),
     setting(NODE, "post-action", Chooses, into!(parsed, node().post_action)),
     setting(NODE, "image", NODE_NO_IMAGE, into!(parsed, node().image)),

@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::{ImageWord, OverlayName, PostAction, PowerOff, RootForm};
+use crate::model::{ImageName, ImageWord, OverlayName, PostAction, PowerOff, RootForm};
 
+use super::image_rules::{ImageRule, ImageRules};
 use super::link_rule::LinkRule;
 use super::node_rules::{Node, NodeRule};
 use super::routed;
@@ -27,6 +28,7 @@ pub(crate) struct Draft {
     pub overlays: Vec<OverlayName>,
     pub root: Option<RootForm>,
     pub failsafe_after: Option<u32>,
+    pub images: ImagesDraft,
     /// No machine is powered off, whatever else is said.
     pub never: bool,
     /// No machine starts an image, whatever else is said.
@@ -36,6 +38,25 @@ pub(crate) struct Draft {
     pub routed: Vec<routed::Entry>,
     /// Line of `lease-range`, whose fault shows only beside `subnet`.
     pub lease_range_line: Option<usize>,
+}
+
+/// Every `[images.NAME]`.
+#[derive(Debug, Default)]
+pub(crate) struct ImagesDraft {
+    pub rules: ImageRules,
+    /// Whose is being read.
+    pub name: Option<ImageName>,
+    nobodys: ImageRule,
+}
+
+impl ImagesDraft {
+    /// The rule that is being read. One without a name is of no image, and is not kept.
+    pub(super) fn rule(&mut self) -> &mut ImageRule {
+        match self.name.clone() {
+            Some(name) => self.rules.0.entry(name).or_default(),
+            None => &mut self.nobodys,
+        }
+    }
 }
 
 impl Draft {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use super::load::Loaded;
 use super::settings::Settings;
+use super::start_choices::StartChoices;
 
 /// Problems that a person went on with, kept beyond one run as master: a machine that yields and comes back asks no second
 /// time about the same ones.
@@ -26,6 +27,7 @@ pub struct Live {
 struct LiveState {
     loaded: Loaded,
     now: Arc<Settings>,
+    chosen: StartChoices,
     /// Counts changes of `now`.
     version: u64,
 }
@@ -39,6 +41,7 @@ impl Live {
             state: RwLock::new(LiveState {
                 now: Arc::new(loaded.settings.held()),
                 loaded,
+                chosen: StartChoices::default(),
                 version: 0,
             }),
         };
@@ -97,13 +100,28 @@ impl Live {
         held
     }
 
+    /// A person chose what machines start.
+    pub(crate) fn choose(&self, chosen: StartChoices) {
+        let mut state = self.state.write().expect("no holder panics");
+        let now = Settings {
+            chosen: chosen.clone(),
+            ..(*state.now).clone()
+        };
+        state.now = Arc::new(now);
+        state.chosen = chosen;
+    }
+
     fn settle(&self) {
         let problems = self.problems();
         let known = *self.accepted.lock().expect("no holder panics") == problems;
         let mut state = self.state.write().expect("no holder panics");
-        state.now = Arc::new(match problems.is_empty() || known {
+        let settings = match problems.is_empty() || known {
             true => state.loaded.settings.clone(),
             false => state.loaded.settings.held(),
+        };
+        state.now = Arc::new(Settings {
+            chosen: state.chosen.clone(),
+            ..settings
         });
         state.version += 1;
     }

@@ -11,6 +11,7 @@ use crate::model::{
 
 use super::fault::Fault;
 use super::mac_pattern::MacPattern;
+use super::marks::Marks;
 
 /// What a post action lacks that starts an image.
 pub(super) const NO_IMAGE: &str = "post-action is image, and none is named: image = \"NAME\"";
@@ -28,6 +29,8 @@ pub(crate) struct NodeRule {
     /// One port, or all that begin alike.
     pub mac: Option<MacPattern>,
     pub uuid: Option<String>,
+    /// Of the system (SMBIOS 7.2), in any case of its letters.
+    pub serial: Option<String>,
     pub address: Option<Ipv4Addr>,
     pub post_action: Option<PostAction>,
     pub poweroff: Option<PowerOff>,
@@ -76,20 +79,19 @@ impl NodeRules {
         self.iter().filter_map(|node| Some((node.mac?.one()?, node.address?)))
     }
 
-    /// The rule of a machine, by any of its MACs or its SMBIOS UUID.
-    pub(super) fn of(&self, macs: &[MacAddr], uuid: Option<&str>) -> Option<&NodeRule> {
-        let uuid = uuid.map(str::to_ascii_lowercase);
+    /// The rule of a machine, by any of its MACs or by what else it says of itself.
+    pub(super) fn of(&self, macs: &[MacAddr], marks: Marks<'_>) -> Option<&NodeRule> {
         let is_its = |rule: &&NodeRule| {
             rule.mac
                 .is_some_and(|pattern| macs.iter().any(|mac| pattern.covers(*mac)))
-                || (rule.uuid.is_some() && rule.uuid == uuid)
+                || marks.are_of(rule.uuid.as_deref(), rule.serial.as_deref())
         };
         self.iter().find(is_its)
     }
 
     /// For a machine; `peers` is the policy of all.
-    pub(super) fn policy(&self, peers: NodePolicy, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
-        let Some(rule) = self.of(macs, uuid) else {
+    pub(super) fn policy(&self, peers: NodePolicy, macs: &[MacAddr], marks: Marks<'_>) -> NodePolicy {
+        let Some(rule) = self.of(macs, marks) else {
             return peers;
         };
         let post_action = rule.post_action().unwrap_or(peers.post_action);
@@ -115,8 +117,8 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
             let what = format!("[[node]] number {}: {what}", index + 1);
             faults.push(Fault { line: Some(line), what });
         };
-        if rule.mac.is_none() && rule.uuid.is_none() {
-            fault("needs mac or uuid".to_owned());
+        if rule.mac.is_none() && rule.uuid.is_none() && rule.serial.is_none() {
+            fault("needs mac, uuid or serial".to_owned());
             // Whose rule it is nobody knows.
             *never |= rule.poweroff == Some(PowerOff::Never);
         }
@@ -127,7 +129,7 @@ pub(super) fn check(nodes: Vec<Node>, has_image: bool, never: &mut bool, faults:
         }
         if rule.mac.is_none() && rule.has_own() {
             fault(
-                "hostname, overlays and authorized-keys go by mac: a uuid is what a machine says of itself, and any could".to_owned(),
+                "hostname, overlays and authorized-keys go by mac: a uuid or a serial is what a machine says of itself, and any could".to_owned(),
             );
             rule.no_image = true;
         }
@@ -185,7 +187,9 @@ fn refused(
         (None, Some(_)) if rule.mac.is_some() => {
             Some("an address is one machine's: it does not go with the beginning of a mac".to_owned())
         }
-        (None, Some(_)) => Some("an address is kept by mac; a machine has no uuid yet when it asks for one".to_owned()),
+        (None, Some(_)) => {
+            Some("an address is kept by mac; a machine has no uuid or serial yet when it asks for one".to_owned())
+        }
         (Some(_), Some(kept)) if !addresses.insert(kept) => Some(format!("{kept} is kept for another machine already")),
         (Some(mac), Some(_)) if !macs.insert(mac) => Some(format!("{mac} has an address already")),
         _ => None,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::model::{ImageWord, OverlayName, PostAction, PowerOff, RootForm};
 
+use super::image_rules::ImageRules;
 use super::node_rules::NodeRule;
 use super::routed::{Entry, Routed};
 use super::settings::Settings;
@@ -17,6 +18,8 @@ struct File<'a> {
     site: Option<&'a str>,
     network: Network<'a>,
     peers: Peers<'a>,
+    #[serde(skip_serializing_if = "ImageRules::is_empty")]
+    images: &'a ImageRules,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subnet: Vec<Entry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,10 +65,13 @@ impl Settings {
             overlays,
             root,
             failsafe_after,
+            images,
             kernel_arguments,
             links,
             routed,
             nodes,
+            // It is in no file of settings.
+            chosen: _,
             // Both are in what machines do.
             never: _,
             no_images: _,
@@ -91,6 +97,7 @@ impl Settings {
                 failsafe_after: *failsafe_after,
                 kernel_arguments,
             },
+            images,
             subnet: routed.iter().map(Routed::entry).collect(),
             node: nodes.iter().collect(),
         };
@@ -121,6 +128,11 @@ mod tests {
         root = "squashfs"
         failsafe-after = 5
         kernel-arguments = "nomodeset dyndbg=\"file x +p\" a=\\b"
+        [images.compute]
+        root = "tmpfs"
+        [images.gpu]
+        failsafe-after = 0
+        kernel-arguments = "nouveau.modeset=0"
         [[subnet]]
         subnet = "10.1.0.0/24"
         via = "10.20.0.3"
@@ -135,6 +147,9 @@ mod tests {
         [[node]]
         uuid = "4C4C4544-0042-3510-8052-B4C04F4A3232"
         poweroff = "never"
+        [[node]]
+        serial = "CZ3407A1BC"
+        image = "compute"
         [[node]]
         mac = "52:54:00:00:00:04"
         image = "gpu@3ea150742bbf"

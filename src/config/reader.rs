@@ -6,12 +6,13 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::definitions::{NETWORK, NODE, Restrains, SETTINGS, SUBNET, Setting, TABLES, TOP};
+use super::definitions::{IMAGES, NETWORK, NODE, Restrains, SETTINGS, SUBNET, Setting, TABLES, TOP};
 use super::draft::Draft;
 use super::fault::Fault;
 use super::node_rules::Node;
 use super::routed;
 use super::values::{kind, wrong};
+use crate::model::image::NoImageWord;
 
 /// More rules than a site has machines are a mistake, and are looked through for every boot script. Further ones are a fault.
 const MAX_NODE_RULES: usize = 10_000;
@@ -81,6 +82,11 @@ impl Reader<'_> {
                     "a rule for a machine begins with [[node]], in two brackets".to_owned(),
                 );
                 self.node(value);
+            }
+            (IMAGES, DeValue::Table(images)) => {
+                for (name, rule) in images {
+                    self.image(name, rule);
+                }
             }
             (table, DeValue::Table(entries)) => {
                 let table = TABLES.into_iter().find(|known| *known == table).unwrap_or(TOP);
@@ -157,6 +163,28 @@ impl Reader<'_> {
         }
     }
 
+    /// `[images.NAME]`.
+    fn image(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, rule: &Spanned<DeValue<'_>>) {
+        let DeValue::Table(entries) = rule.get_ref() else {
+            let what = format!(
+                "{:?}: what counts for one image stands under [images.NAME]",
+                name.get_ref()
+            );
+            return self.fault(Some(name.span()), what);
+        };
+        match name.get_ref().parse() {
+            Ok(name) => self.draft.images.name = Some(name),
+            Err(error) => {
+                self.draft.images.name = None;
+                let error: NoImageWord = error;
+                self.fault(Some(name.span()), format!("{:?}: {error}", name.get_ref()));
+            }
+        }
+        for (key, value) in entries {
+            self.setting(IMAGES, key, value);
+        }
+    }
+
     fn setting(&mut self, table: &'static str, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
         let name = plain(key.get_ref());
         let Some(setting) = SETTINGS.iter().find(|s| s.table == table && s.key == name) else {
@@ -189,6 +217,10 @@ impl Reader<'_> {
                 TOP => setting.key.to_owned(),
                 NODE => format!("[[node]] number {}: {}", self.draft.nodes.len(), setting.key),
                 SUBNET => format!("[[subnet]] number {}: {}", self.draft.routed.len(), setting.key),
+                IMAGES => {
+                    let name = self.draft.images.name.as_ref().map_or("NAME", |name| name.as_str());
+                    format!("[images.{name}] {}", setting.key)
+                }
                 table => format!("{table}.{}", setting.key),
             };
             self.fault(Some(value.span()), format!("{place}: {reason}"));
@@ -244,6 +276,7 @@ fn hint(table: &str, name: &str) -> String {
         return match setting.table {
             TOP => format!("; {name} belongs above the first [table]"),
             NODE | SUBNET => format!("; {name} belongs under [[{}]]", setting.table),
+            IMAGES => format!("; {name} belongs under [images.NAME]"),
             right => format!("; {name} belongs under [{right}]"),
         };
     }

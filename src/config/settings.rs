@@ -4,15 +4,20 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use crate::model::{HostName, ImageWord, MacAddr, NodePolicy, OverlayName, Own, PostAction, PowerOff, RootForm};
+use crate::model::{
+    HostName, ImageName, ImageWord, MacAddr, NodePolicy, OverlayName, Own, PostAction, PowerOff, RootForm,
+};
 
 use super::definitions::TFTP_BLOCK_SIZE;
 use super::draft::Draft;
 use super::fault::{Fault, Faults};
+use super::image_rules::ImageRules;
 use super::link_rule::{LinkRule, LinkRules};
+use super::marks::Marks;
 use super::node_rules::{self, NodeRules};
 use super::reader;
 use super::routed::{self, Routed};
+use super::start_choices::{Start, StartChoices};
 use super::subnet::{LeasePolicy, Network, Pool, Subnet};
 
 /// The file as it is put on a new stick: every setting at its default, behind a `#`.
@@ -31,11 +36,15 @@ pub struct Settings {
     /// How each has its root in memory, where no rule says it.
     pub(super) root: RootForm,
     /// Failed starts of a version after which a node gets another one, or the failsafe system; 0: never.
-    pub failsafe_after: u32,
+    pub(super) failsafe_after: u32,
+    /// Where an image differs from that.
+    pub(super) images: ImageRules,
     /// No machine starts an image, whatever else is said.
     pub(super) no_images: bool,
     /// Words for every peer's kernel command line.
-    pub kernel_arguments: String,
+    pub(super) kernel_arguments: String,
+    /// What a person at the running master chose, over what the file says.
+    pub(super) chosen: StartChoices,
     pub(super) links: LinkRules,
     pub(super) routed: Vec<Routed>,
     pub(super) nodes: NodeRules,
@@ -125,6 +134,7 @@ impl Settings {
             overlays,
             root,
             failsafe_after,
+            images,
             mut never,
             mut no_images,
             kernel_arguments,
@@ -143,6 +153,7 @@ impl Settings {
         Settings {
             site,
             routed,
+            chosen: StartChoices::default(),
             links: LinkRules {
                 all: mode.unwrap_or_default(),
                 silent,
@@ -158,6 +169,7 @@ impl Settings {
             overlays,
             root: root.unwrap_or_default(),
             failsafe_after: failsafe_after.unwrap_or(FAILSAFE_AFTER),
+            images: images.rules,
             no_images,
             kernel_arguments: kernel_arguments.unwrap_or_default(),
             nodes,
@@ -173,6 +185,7 @@ impl Settings {
         held.never = true;
         held.network.lease.serve_all = false;
         held.kernel_arguments = String::new();
+        held.images = ImageRules::default();
         held
     }
 
@@ -269,28 +282,64 @@ impl Settings {
         self.links.rule(name, mac)
     }
 
-    /// Policy for a machine, by any of its MACs or its SMBIOS UUID. The first rule that matches decides.
-    pub fn policy(&self, macs: &[MacAddr], uuid: Option<&str>) -> NodePolicy {
-        self.end(self.nodes.policy(self.peers, macs, uuid))
+    /// Policy for a machine, by any of its MACs or its marks. The first rule that matches decides.
+    pub fn policy<'a>(&self, macs: &[MacAddr], marks: impl Into<Marks<'a>>) -> NodePolicy {
+        let marks = marks.into();
+        let by_file = || self.nodes.policy(self.peers, macs, marks);
+        let of = |post_action: PostAction| NodePolicy {
+            post_action,
+            poweroff: post_action.default_poweroff(),
+        };
+        self.end(match self.chosen.of(macs, marks) {
+            Some(Start::Image(_)) => of(PostAction::Image),
+            Some(Start::Failsafe) => of(PostAction::Failsafe),
+            Some(Start::AsSettings) | None => by_file(),
+        })
     }
 
     /// The image of a machine that starts one.
-    pub fn image(&self, macs: &[MacAddr], uuid: Option<&str>) -> Option<&ImageWord> {
-        let own = self.nodes.of(macs, uuid).and_then(|rule| rule.image.as_ref());
-        own.or(self.image.as_ref())
-            .filter(|_| self.policy(macs, uuid).post_action == PostAction::Image)
+    pub fn image<'a>(&self, macs: &[MacAddr], marks: impl Into<Marks<'a>>) -> Option<&ImageWord> {
+        let marks = marks.into();
+        let chosen = match self.chosen.of(macs, marks) {
+            Some(Start::Image(word)) => Some(word),
+            Some(Start::Failsafe | Start::AsSettings) | None => None,
+        };
+        let own = || self.nodes.of(macs, marks).and_then(|rule| rule.image.as_ref());
+        chosen
+            .or_else(own)
+            .or(self.image.as_ref())
+            .filter(|_| self.policy(macs, marks).post_action == PostAction::Image)
     }
 
-    /// How a machine that starts an image has its root.
-    pub fn root_form(&self, macs: &[MacAddr], uuid: Option<&str>) -> RootForm {
-        let own = self.nodes.of(macs, uuid).and_then(|rule| rule.root);
-        own.unwrap_or(self.root)
+    /// How a machine that starts this image has its root.
+    pub fn root_form<'a>(&self, macs: &[MacAddr], marks: impl Into<Marks<'a>>, image: &ImageName) -> RootForm {
+        let own = self.nodes.of(macs, marks.into()).and_then(|rule| rule.root);
+        let of_image = self.images.of(image).and_then(|rule| rule.root);
+        own.or(of_image).unwrap_or(self.root)
+    }
+
+    /// Failed starts of a version of this image after which a node gets another one, or the failsafe system; 0: never.
+    pub fn failsafe_after(&self, image: &ImageName) -> u32 {
+        let of_image = self.images.of(image).and_then(|rule| rule.failsafe_after);
+        of_image.unwrap_or(self.failsafe_after)
+    }
+
+    /// Words for the kernel command line of a machine, and those of the image that it starts.
+    pub fn kernel_arguments(&self, image: Option<&ImageName>) -> String {
+        let of_image = image.and_then(|image| self.images.of(image)?.kernel_arguments.as_deref());
+        let words = [self.kernel_arguments.as_str(), of_image.unwrap_or_default()];
+        words
+            .map(str::trim)
+            .into_iter()
+            .filter(|words| !words.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// What a node is given besides its image; a later overlay lies over an earlier one. By the port alone: of who has a UUID there is no
     /// proof.
     pub fn own(&self, mac: MacAddr) -> Own {
-        let rule = self.nodes.of(&[mac], None);
+        let rule = self.nodes.of(&[mac], Marks::default());
         let hostname = rule.and_then(|rule| rule.hostname.clone());
         let (overlays, keys) = rule.map_or((&[][..], &[][..]), |rule| (&rule.overlays, &rule.authorized_keys));
         Own {
@@ -412,7 +461,7 @@ mod tests {
         assert_eq!(settings.routed(Ipv4Addr::LOCALHOST).count(), 1);
         let node = settings.policy(&["52:54:00:12:34:56".parse().unwrap()], None);
         assert_eq!(node.post_action, PostAction::Liveboot);
-        assert_eq!(lines.len(), 31, "{lines:#?}");
+        assert_eq!(lines.len(), 35, "{lines:#?}");
         let mac = "52:54:00:12:34:56".parse().unwrap();
         assert_eq!(settings.link_rule("eno1", mac), LinkRule::Auto);
         assert_eq!(settings.link_rule("eno2", mac), LinkRule::Silent);
@@ -502,7 +551,11 @@ mod tests {
             ),
             ("[network]\nlease-seconds = 5", "network.lease-seconds", "120"),
             ("[network]\ntftp-block-size = 500", "network.tftp-block-size", "512"),
-            ("[[node]]\npoweroff = \"never\"", "[[node]] number 1", "mac or uuid"),
+            (
+                "[[node]]\npoweroff = \"never\"",
+                "[[node]] number 1",
+                "mac, uuid or serial",
+            ),
             ("[[node]]\nmac = \"zz\"", "[[node]] number 1", "MAC"),
             (
                 "[[node]]\nmac = \"52:54:00:*\"\naddress = \"10.0.0.9\"",

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::model::MacAddr;
+use crate::model::inventory::is_placeholder;
 
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
@@ -51,6 +52,25 @@ pub(super) fn one_line(value: &DeValue<'_>) -> Result<String, String> {
         return Err("at most 200 bytes on one line".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Words for a kernel's command line.
+pub(super) fn kernel_words(value: &DeValue<'_>) -> Result<String, String> {
+    let text = string(value)?;
+    match text.chars().any(|c| c.is_control() || c == '$') {
+        true => Err("control characters and $ would break the boot script".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// The serial number of a system, which tells it from others.
+pub(super) fn serial(value: &DeValue<'_>) -> Result<String, String> {
+    let text = one_line(value)?;
+    match text.trim() {
+        "" => Err("it is empty, as that of many machines is".to_owned()),
+        text if is_placeholder(text) => Err("many machines have that one: their makers gave them none".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// The texts of a list with at most `most` of what `items` names. `wanted`: what it is to be.

@@ -37,6 +37,9 @@ pub struct Status {
     /// Clashes beyond those.
     #[serde(default)]
     pub more_clashes: usize,
+    /// A change of an image that goes through the room, as a sentence.
+    #[serde(default)]
+    pub rolling: Option<String>,
     /// Resident memory of the master, from `/proc/self/status`.
     pub rss_bytes: Option<u64>,
 }
@@ -253,9 +256,29 @@ pub struct StageReport {
     pub message: Option<String>,
     #[serde(default)]
     pub failure: Option<String>,
-    /// Of a node whose system is up: what it runs, with its version.
+    /// Of a node whose system is up: what it runs, with its version. With a failure at an earlier stage: what this machine itself found that it
+    /// cannot start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageWord>,
+}
+
+/// Answer to a report of what a machine runs, or cannot start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextStart {
+    /// Its boot script has something else for it now, and it is to start that.
+    pub is_other: bool,
+}
+
+/// `POST /api/v1/set-image`: what machines are to start, over what the settings say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetImage {
+    /// A MAC, its beginning and `*`, a UUID, or `all`.
+    pub whom: String,
+    /// NAME or NAME@VERSION of an image, `failsafe`, or `as-settings`.
+    pub start: String,
+    /// Those that are up with something else start again, so many at a time.
+    #[serde(default)]
+    pub batch: Option<usize>,
 }
 
 /// Answer to `PUT /api/v1/nodes/<id>/upload`, sent only after the bytes are durable where `durable` says so.

@@ -49,3 +49,7 @@ pub const TARBALL_INCOMPLETE: &str = "recon-inventory-INCOMPLETE.tar.gz";
 pub const LEASES_PREFIX: &str = "leases-";
 /// IPv6 leases, written anew as a whole.
 pub const LEASES6: &str = "leases6.jsonl";
+/// What a person at the running master had machines start, written anew as a whole.
+pub const START_CHOICES: &str = "start-choices.jsonl";
+/// How diskless nodes fared with their images, written anew as a whole.
+pub const STARTS: &str = "starts.jsonl";

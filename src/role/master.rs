@@ -1,5 +1,6 @@
 //! The master: storage, services, links, and an end that loses nothing.
 
+mod starts;
 pub(crate) mod status;
 pub(crate) mod storage;
 pub mod tarball;
@@ -168,6 +169,9 @@ impl Master {
             http_port: config.http_port,
         };
         let site = Site::new(boot, data, settings, key, workers, Box::new(sources));
+        site.node_table()
+            .remember(starts::load(&site.data.folder.join(layout::STARTS)));
+        http::set_image::load(&site);
         let noted_late = !note_in_time(&site);
         let shared = Shared {
             site: Arc::new(site),
@@ -209,6 +213,8 @@ impl Master {
         tasks.spawn(named("local HTTP".to_owned(), http));
         tasks.spawn(self.keeper.clone().keep(inner.clone()));
         tasks.spawn(Arc::clone(&self.shared.ipv6).keep(inner.clone()));
+        let file = site.data.folder.join(layout::STARTS);
+        tasks.spawn(starts::keep(Arc::clone(&site.node_table), file, inner.clone()));
         systemd::ready("asking each link who serves it");
         let mut links = std::pin::pin!(manager::run(self.shared.clone(), self.links.clone(), inner.clone()));
         let ended = loop {

@@ -26,14 +26,16 @@ use crate::formats::image::{
 use crate::image::signature::Trusted;
 use crate::model::console::console;
 use crate::model::identity::Evidence;
-use crate::model::{MacAddr, NodeId, PinnedImage, RootForm, Stage, layout};
+use crate::model::{ImageWord, MacAddr, NodeId, PinnedImage, RootForm, Stage, layout};
 use crate::probe::text::decimal_size;
+use crate::role::boot_from::asked::Config;
 use crate::role::boot_from::machine::memory_bytes;
+use crate::role::boot_from::run;
 use crate::role::first_stage::{self, Ports};
 use crate::role::peer::session::Session;
-use crate::sys::{file, netif, power};
+use crate::sys::{file, netif};
 
-use asking::{ASKING, Gone, asked};
+use asking::{ASKING, Vain, asked};
 use memory::Held;
 use places::{Packed, Unpacked};
 
@@ -41,11 +43,15 @@ use places::{Packed, Unpacked};
 const ROOT: &str = "/sysroot";
 pub(crate) const HANDED_OVER: &str = "/run/recon-new-root";
 const UUID: &str = "/sys/class/dmi/id/product_uuid";
+const SERIAL: &str = "/sys/class/dmi/id/product_serial";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Failures of which one may be an accident; a master that is away is waited for, and is none.
 const TRIES: u32 = 3;
 /// After a failure that may be gone by then: an image that was brought anew, memory that somebody plugged in.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// A boot script of the master's own begins again for no longer than this.
+const ELSEWHERE: Duration = Duration::from_secs(180);
 
 /// Returns once the new system may be started.
 pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result<()> {
@@ -61,45 +67,59 @@ pub(crate) async fn run(line: &KernelLine, master: SocketAddr) -> anyhow::Result
     let mut tries = 0;
     loop {
         tries += 1;
-        match start(&session, &drivers, (mac, pinned, wish)).await {
+        match start(&session, &drivers, (pinned, wish)).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                // Its master hears by its boot program that it is back, and what it starts then may be something else.
-                let is_vain = error.is::<Gone>() || tries >= TRIES;
-                let then = if is_vain {
-                    "this machine starts again"
-                } else {
-                    "trying again"
-                };
-                console!("{error:#}; {then} in {} s", AGAIN.as_secs());
-                session.report(Stage::Agent, None, Some(format!("{error:#}"))).await;
-                tokio::time::sleep(AGAIN).await;
-                if is_vain {
-                    power::restart().context("starting this machine again")?;
+                let why = format!("{error:#}");
+                if error.is::<Vain>() || tries >= TRIES {
+                    return give_up(&session, pinned, why).await;
                 }
+                console!("{why}; trying again in {} s", AGAIN.as_secs());
+                session.report(Stage::Agent, None, Some(why)).await;
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
 }
 
-async fn start(
-    session: &Session,
-    drivers: &Ports,
-    (mac, pinned, wish): (MacAddr, &PinnedImage, RootForm),
-) -> anyhow::Result<()> {
+/// This machine cannot start its image: what its master has instead, the version before or the failsafe system, is started in its place, at
+/// once. Where there is nothing else, or no other kernel can be started from here, its firmware comes back to the boot script after a while.
+async fn give_up(session: &Session, pinned: &PinnedImage, why: String) -> anyhow::Result<()> {
+    let image = ImageWord {
+        name: pinned.name.clone(),
+        version: Some(pinned.version.clone()),
+    };
+    console!("{why}; no other try would change that");
+    if session.gives_up(image, why).await {
+        console!("its master has something else for this machine: starting that");
+        let config = Config {
+            url: format!("http://{}/boot.ipxe", session.master),
+            is_agreed: true,
+            script_patience: Some(ELSEWHERE),
+            ..Config::default()
+        };
+        if let Err(error) = run::boot_to_end(&config, &mut None).await {
+            console!("{error:#}");
+        }
+    }
+    console!("this machine starts again in {} s", AGAIN.as_secs());
+    run::restart_after(AGAIN).await
+}
+
+async fn start(session: &Session, drivers: &Ports, (pinned, wish): (&PinnedImage, RootForm)) -> anyhow::Result<()> {
     let began = Instant::now();
     // What a try before this one left there is no memory that is taken.
     places::remove(Path::new(ROOT)).with_context(|| format!("taking away what was in {ROOT}"))?;
     let trusted = trusted().context("the keys that have to have signed what is started")?;
     let manifest = manifest(session, pinned, trusted.as_ref()).await?;
     // They are small, and without them the rest is of no use.
-    let own = own::fetch(session, mac).await?;
+    let own = own::fetch(session).await?;
     let facts = memory::Facts {
         total_bytes: memory_bytes("MemTotal:"),
         available_bytes: memory_bytes("MemAvailable:"),
         numa_nodes: numa_nodes(),
     };
-    let held = memory::held(wish, &manifest, &facts).map_err(anyhow::Error::msg)?;
+    let held = memory::held(wish, &manifest, &facts).map_err(Vain)?;
     let bytes = fetched(session, drivers, pinned, (held, &manifest)).await?;
     own::lay(own, Path::new(ROOT), trusted.is_some()).await?;
     system::must_start(Path::new(ROOT)).map_err(anyhow::Error::msg)?;
@@ -117,6 +137,7 @@ async fn start(
         master: session.master,
         id: session.id.clone(),
         macs: session.macs.clone(),
+        serial: session.evidence.system_serial.clone(),
         image: pinned.name.clone(),
         version: pinned.version.clone(),
     };
@@ -171,17 +192,20 @@ async fn manifest(session: &Session, pinned: &PinnedImage, trusted: Option<&Trus
     if image::sum(&bytes) != pinned.sum {
         let why =
             format!("{target} is not the one that this machine was started with: was its image replaced by hand?");
-        return Err(Gone(why).into());
+        return Err(Vain(why).into());
     }
     if let Some(trusted) = trusted {
         let signature = asked(session, &path(pinned, SIGNATURE), ASKING, MAX_SIGNATURE_BYTES as usize).await;
-        let signature = signature.map_err(|error| match error.is::<Gone>() {
-            true => anyhow::anyhow!("{target}: it is not signed, and this node starts only what its keys signed"),
+        let signature = signature.map_err(|error| match error.is::<Vain>() {
+            true => Vain(format!(
+                "{target}: it is not signed, and this node starts only what its keys signed"
+            ))
+            .into(),
             false => error,
         })?;
         trusted
             .verify(&bytes, &signature)
-            .map_err(|why| anyhow::anyhow!("{target}: {why}, and this node starts nothing else"))?;
+            .map_err(|why| Vain(format!("{target}: {why}, and this node starts nothing else")))?;
     }
     Manifest::read(&bytes).map_err(|why| anyhow::anyhow!("{target}: {why}"))
 }
@@ -220,7 +244,7 @@ fn numa_nodes() -> usize {
 pub(crate) fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> anyhow::Result<Session> {
     let text = |path: &str| {
         let text = file::open(Path::new(path)).and_then(std::io::read_to_string).ok()?;
-        Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty())
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
     };
     let links = netif::wired_links(Path::new("/sys")).unwrap_or_default();
     // The one that it booted from goes first: by that the master knows what it is to do.
@@ -228,7 +252,7 @@ pub(crate) fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> an
     let others = links.iter().map(|link| link.mac);
     let others = others.filter(|mac| !mac.is_unusable() && *mac != own);
     let macs: Vec<MacAddr> = std::iter::once(own).chain(others).collect();
-    let uuid = text(UUID);
+    let uuid = text(UUID).map(|uuid| uuid.to_ascii_lowercase());
     let id = NodeId::from_facts(uuid.as_deref(), Some(own));
     Ok(Session {
         master,
@@ -236,6 +260,7 @@ pub(crate) fn session(line: &KernelLine, master: SocketAddr, mac: MacAddr) -> an
         id: id.context("this machine has no network port to be named by")?,
         evidence: Evidence {
             uuid: uuid.clone(),
+            system_serial: text(SERIAL),
             ports: macs.iter().copied().collect(),
             boot_id: text(BOOT_ID),
             ..Evidence::default()

@@ -46,6 +46,7 @@ impl Master for Idle {
             nodes_unlisted: 0,
             clashes: vec![],
             more_clashes: 0,
+            rolling: None,
             rss_bytes: None,
         }
     }

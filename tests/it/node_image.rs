@@ -264,3 +264,155 @@ async fn half_an_image_starts_nothing() {
     stop.cancel();
     running.await.unwrap().unwrap();
 }
+
+/// What the master says to a POST.
+fn answer(address: SocketAddr, target: &str, body: &str) -> String {
+    let done = Command::new("curl")
+        .args(["-s", "--data-binary", body])
+        .arg(format!("http://{address}{target}"))
+        .output()
+        .unwrap();
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// A node's word; true where it is to start something else.
+fn says(address: SocketAddr, port: u8, stage: &str, image: &str, failure: Option<&str>) -> bool {
+    let report =
+        json!({ "stage": stage, "macs": [format!("52:54:00:00:00:{port:02x}")], "image": image, "failure": failure });
+    let target = format!("/api/v1/nodes/mac-5254000000{port:02x}/stage");
+    let said = answer(address, &target, &report.to_string());
+    serde_json::from_str::<serde_json::Value>(&said).unwrap_or_else(|error| panic!("{said}: {error}"))["is_other"]
+        == true
+}
+
+/// What a node itself finds wrong needs no further starts of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_gives_up_is_not_given_to_it_again() {
+    let data = tempfile::tempdir().unwrap();
+    let (old, _) = bring(data.path(), "kernel 1");
+    let (new, _) = bring(data.path(), "kernel 2");
+    fs::write(data.path().join("images/compute/previous"), format!("{old}\n")).unwrap();
+    let mut site = staged(data.path());
+    let settings = "[peers]\nimage = \"compute\"\n[images.compute]\nfailsafe-after = 5\nkernel-arguments = \"a=b\"\nroot = \"tmpfs\"\n";
+    let loaded = settings_of("recon.toml", Ok(Some(settings.as_bytes().to_vec())));
+    Arc::get_mut(&mut site).unwrap().settings = Arc::new(Live::fine(loaded.settings));
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let text = start(address, Some(&new)).await;
+    assert!(
+        text.contains(" recon.root=tmpfs ") && text.contains(" a=b ||"),
+        "{text}"
+    );
+    let why = Some("too little memory");
+    // That is not what it was given.
+    assert!(!says(address, 1, "agent", &format!("compute@{old}"), why));
+    start(address, Some(&new)).await;
+    assert!(says(address, 1, "agent", &format!("compute@{new}"), why));
+    start(address, Some(&old)).await;
+    assert!(says(address, 1, "agent", &format!("compute@{old}"), why));
+    let text = start(address, None).await;
+    assert!(
+        text.contains(" postaction=failsafe ") && text.contains("compute%40"),
+        "{text}"
+    );
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Rules by the serial number of a system, as firmware says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_serial_number_says_what_a_machine_starts() {
+    let data = tempfile::tempdir().unwrap();
+    let (version, _) = bring(data.path(), "kernel");
+    let settings = "[[node]]\nserial = \"CZ3407 a1\"\nimage = \"compute\"\n";
+    let (address, stop, running) = serve(master(data.path(), settings)).await;
+    for (serial, is_node) in [("cz3407%20A1", true), ("CZ3407", false), ("", false)] {
+        let text = script(address, &NODE.replace("serial=", &format!("serial={serial}"))).await;
+        assert_eq!(
+            text.contains(&format!("/images/compute/{version}/kernel")),
+            is_node,
+            "{serial}: {text}"
+        );
+    }
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A change goes through a room one batch after the other, and ends with the first node that does not come up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_gets_another_version_in_batches() {
+    let data = tempfile::tempdir().unwrap();
+    let (old, _) = bring(data.path(), "kernel 1");
+    let (new, _) = bring(data.path(), "kernel 2");
+    let (old, new) = (format!("compute@{old}"), format!("compute@{new}"));
+    let mut site = staged(data.path());
+    let settings = format!("[peers]\nimage = \"{old}\"\nfailsafe-after = 1\n");
+    let loaded = settings_of("recon.toml", Ok(Some(settings.as_bytes().to_vec())));
+    Arc::get_mut(&mut site).unwrap().settings = Arc::new(Live::fine(loaded.settings));
+    let (address, stop, running) = serve(Arc::clone(&site)).await;
+    let of_port = |port: u8| NODE.replace("00-01", &format!("00-{port:02x}"));
+    let boot = async |port: u8, image: &str| {
+        let folder = image.replace('@', "/");
+        let text = script(address, &of_port(port)).await;
+        assert!(
+            text.contains(&format!("/images/{folder}/kernel")),
+            "{port} {image}: {text}"
+        );
+        for file in ["kernel?action=x", "first/base.img", "first/port/e1000.img"] {
+            get(address, &format!("/images/{folder}/{file}"), &[]).await;
+        }
+    };
+    for port in 1..=4 {
+        boot(port, &old).await;
+        assert!(!says(address, port, "up", &old, None));
+    }
+    for (wish, words) in [
+        (json!({ "whom": "all", "start": "other" }), "it is not on this master"),
+        (json!({ "whom": "node7", "start": "compute" }), "is no machine"),
+        (
+            json!({ "whom": "all", "start": "failsafe", "batch": 1 }),
+            "--batch goes with an image",
+        ),
+        (json!({ "whom": "all", "start": new, "batch": 0 }), "--batch is 1 to"),
+        (
+            json!({ "whom": "52:54:00:00:00:*", "start": new, "batch": 2 }),
+            "2 at a time",
+        ),
+    ] {
+        let said = answer(address, "/api/v1/set-image", &wish.to_string());
+        assert!(said.contains(words), "{wish}: {said}");
+    }
+    // Two are told, and the others wait; one that did not hear it is told again.
+    let told = |port| says(address, port, "up", &old, None);
+    assert_eq!(
+        [told(1), told(2), told(3), told(1), told(4)],
+        [true, true, false, true, false]
+    );
+    boot(1, &new).await;
+    assert!(!told(3));
+    assert!(!says(address, 1, "up", &new, None));
+    assert!(told(3) && !told(4));
+    // One is back with its boot program, and gets the failsafe system: it came up elsewhere.
+    boot(2, &new).await;
+    let text = script(address, &of_port(2)).await;
+    assert!(text.contains("postaction=failsafe"), "{text}");
+    boot(3, &new).await;
+    assert!(!says(address, 3, "up", &new, None));
+    assert!(!told(4));
+    let kept = fs::read_to_string(data.path().join("start-choices.jsonl")).unwrap();
+    assert!(
+        kept.contains("\"told\":[\"52:54:00:00:00:01\",\"52:54:00:00:00:02\",\"52:54:00:00:00:03\"]"),
+        "{kept}"
+    );
+    // Whoever is at the master has it tried again, and the room goes on once that is up.
+    assert_eq!(post(address, "/api/v1/nodes/mac-525400000002/retry", "").await, 200);
+    assert!(told(4));
+    boot(2, &new).await;
+    assert!(!says(address, 2, "up", &new, None));
+    // A choice without a batch ends it.
+    let wish = json!({ "whom": "all", "start": "as-settings" });
+    assert!(answer(address, "/api/v1/set-image", &wish.to_string()).contains("recon.toml"));
+    assert!(!told(4));
+    boot(4, &old).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -145,7 +145,7 @@ fn for_any_web_server() -> String {
     format!("{}\n", script.replace("@CMDLINE@", "console=tty0 quiet"))
 }
 
-fn client(post_action: PostAction) -> request::Boot<'static> {
+fn client(post_action: PostAction) -> request::Boot {
     request::Boot {
         master: "192.168.219.1:80".parse().unwrap(),
         client: "192.168.219.60".parse().unwrap(),
@@ -159,7 +159,7 @@ fn client(post_action: PostAction) -> request::Boot<'static> {
         },
         image: None,
         why: None,
-        kernel_arguments: "",
+        kernel_arguments: String::new(),
         pause_seconds: 0,
         arch: Some("x86_64".to_owned()),
         memtest_efi: true,

@@ -4,6 +4,7 @@
   run.py --workdir DIR               everything; root trees, packages and keys are kept in DIR/cache for the next run
   run.py --workdir DIR --only STEP   one step, and what it cannot do without (again for more)
   run.py --list                      name the steps and stop
+  run.py --names                     only whether every openSUSE package that is asked for has a row in packages.tsv; takes a second
 
 Runs as root. Ends with what this proves in words and the line `N passed, N failed`. No mount, process or namespace is left behind,
 also after Ctrl-C or SIGTERM; logs and the ISO stay in the work folder.
@@ -23,7 +24,8 @@ import chroot
 import roots
 from build_run import BuildRun
 from mirror import Mirror
-from steps import STEPS, summary
+from package_table import read
+from steps import STEPS, check_names, summary
 from vdc import command, tools
 from vdc.errors import LabError
 from vdc.report import Report
@@ -38,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", metavar="STEP", help="this step (again for more)")
     parser.add_argument("--tree", type=Path, default=_TOP, help="the checkout under test (default: this one)")
     parser.add_argument("--keep", action="store_true", help="keep the build host's root tree, for --only and for looking around")
+    parser.add_argument("--names", action="store_true", help="look at the names of packages and stop")
     parser.add_argument("--list", action="store_true", help="name the steps and stop")
     return parser
 
@@ -70,6 +73,11 @@ def _run(args: argparse.Namespace, report: Report) -> int:
     return results.close()
 
 
+def _look_at_names(tree: Path, report: Report) -> int:
+    report.plain(check_names(tree, read()))
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     report = Report()
@@ -77,6 +85,8 @@ def main(argv: list[str] | None = None) -> int:
         for step in STEPS:
             report.plain(f"{step.name:26} {step.about}")
         return 0
+    if args.names:
+        return command.run("run.py", report, lambda: _look_at_names(args.tree.resolve(), report), exit_error=1)
     unknown = sorted(set(args.only or ()) - {step.name for step in STEPS})
     if args.workdir is None or unknown:
         report.error(f"run.py: no such step: {', '.join(unknown)}; --list names them" if unknown else "run.py: --workdir DIR is needed")

@@ -17,7 +17,7 @@ import susehost
 from build_run import BuildRun
 from buildhost import RECIPE
 from mirror import ALTERED_INDEX, ALTERED_PACKAGE, MISSING, STALLING, STRANGERS_KEY, packages, require_altered
-from package_table import KEYS, REPOSITORIES
+from package_table import KEYS, REPOSITORIES, Package
 from vdc.errors import LabError, Timeout
 from vdc.process import kill
 from vdc.suite import Scenario, expect
@@ -47,16 +47,20 @@ def _recipe_packages(tree: Path) -> set[str]:
     return names
 
 
-def _names(run: BuildRun) -> None:
+def check_names(tree: Path, rows: list[Package]) -> str:
     """Every name that the recipe and the set-up of openSUSE hosts use has a row, and a row says where its name comes from."""
-    rows = {row.name: row for row in run.rows}
-    wanted = {**dict.fromkeys(_recipe_packages(run.tree), "the recipe"), **dict.fromkeys(susehost.names(run.tree), "set-up")}
-    missing = sorted(f"{name} ({who})" for name, who in wanted.items() if name not in rows)
+    by_name = {row.name: row for row in rows}
+    wanted = {**dict.fromkeys(_recipe_packages(tree), "the recipe"), **dict.fromkeys(susehost.names(tree), "set-up")}
+    missing = sorted(f"{name} ({who})" for name, who in wanted.items() if name not in by_name)
     expect(not missing, f"packages.tsv has no row for {', '.join(missing)}: confirm the name and add it with its source")
-    bare = sorted(name for name in wanted if rows[name].source == "-")
+    bare = sorted(name for name in wanted if by_name[name].source == "-")
     expect(not bare, f"packages.tsv names no source for {', '.join(bare)}")
-    unsure = sorted(name for name, who in wanted.items() if rows[name].source.startswith("not confirmed"))
-    run.report.line(f"{len(wanted)} names; not confirmed for 15.4: {', '.join(unsure) or 'none'}")
+    unsure = sorted(name for name, who in wanted.items() if by_name[name].source.startswith("not confirmed"))
+    return f"{len(wanted)} names; not confirmed for 15.4: {', '.join(unsure) or 'none'}"
+
+
+def _names(run: BuildRun) -> None:
+    run.report.line(check_names(run.tree, run.rows))
 
 
 def _signed(run: BuildRun) -> None:

@@ -196,7 +196,7 @@ fn what_restrains_and_cannot_be_read_allows_the_least() {
         (
             "[[node]]\npoweroff = \"never\"",
             1,
-            "needs mac or uuid",
+            "needs mac, uuid or serial",
             (AUTO, AUTO, NEVER),
         ),
         (
@@ -252,6 +252,7 @@ fn every_setting_says_which_way_it_works() {
             "peers.overlays",
             "node.mac",
             "node.uuid",
+            "node.serial",
             "node.image",
             "node.hostname",
             "node.overlays",

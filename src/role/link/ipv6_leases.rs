@@ -13,7 +13,7 @@ use crate::model::lease::Lease6;
 use crate::model::ula::{Prefix64, Ula};
 use crate::service::dhcp6::leases::LeaseTable6;
 use crate::store::fs_ops::Disk;
-use crate::store::leases6;
+use crate::store::json_lines;
 
 /// Changes that follow within this time are written together.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ impl Ipv6Leases {
     /// Reads what `file` remembers. The prefix of the run is that of a lease that still runs at `now`, so that its
     /// holder keeps it, else one drawn from `random`. Blocks.
     pub(crate) fn open(file: PathBuf, now: UnixTime, random: u64) -> Self {
-        let remembered = leases6::load(&file).unwrap_or_else(|error| {
+        let remembered = json_lines::load(&file).unwrap_or_else(|error| {
             tracing::warn!(file = %file.display(), %error, "starting without the IPv6 leases of earlier runs");
             Vec::new()
         });
@@ -74,7 +74,7 @@ impl Ipv6Leases {
             }
             let leases = self.leases();
             let this = Arc::clone(&self);
-            let saving = tokio::task::spawn_blocking(move || leases6::save(&Disk, &this.file, &leases));
+            let saving = tokio::task::spawn_blocking(move || json_lines::save(&Disk, &this.file, &leases));
             if let Err(error) = saving.await? {
                 tracing::warn!(file = %self.file.display(), %error, "IPv6 leases are not remembered");
             }
@@ -136,7 +136,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("leases6.jsonl");
         let kept = lease(Ula::drawn(1), 100);
-        leases6::save(&Disk, &file, std::slice::from_ref(&kept)).unwrap();
+        json_lines::save(&Disk, &file, std::slice::from_ref(&kept)).unwrap();
         let shared = Ipv6Leases::open(file, at(50), 2);
         assert_eq!(shared.leases(), [kept]);
         let table = shared.table(shared.prefix(0).unwrap());

@@ -7,6 +7,7 @@ use super::tarball::Keeper;
 use crate::config::live::REMEDY;
 use crate::config::load::Loaded;
 use crate::model::api::{LinkStatus, Status, StorageStatus};
+use crate::service::http::set_image;
 use crate::service::http::site::{Master, Site};
 use crate::store::nodes::NodeStore;
 use crate::sys::clock;
@@ -53,6 +54,7 @@ impl Master for StatusSources {
             nodes_unlisted,
             clashes,
             more_clashes,
+            rolling: set_image::rolling(site),
             rss_bytes: crate::sys::process::rss_bytes(),
         }
     }

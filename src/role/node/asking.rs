@@ -18,10 +18,11 @@ pub(super) const ASKING_FOR_FILES: Duration = Duration::from_secs(300);
 /// Of a master's reason why it does not give something.
 const MAX_REASON_CHARS: usize = 500;
 
-/// What this machine was started for is no longer what its master has for it. The boot script knows what is.
+/// No other try on this machine changes it: what it was started for is no longer what its master has, or it has too little memory for that.
+/// The boot script knows what comes instead.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Gone(pub(super) String);
+pub(super) struct Vain(pub(super) String);
 
 /// What the master answers, as soon as it is there.
 pub(super) async fn asked(
@@ -47,7 +48,7 @@ pub(super) async fn asked(
                 );
                 match Failure::of(answer.status.as_u16(), None) {
                     Failure::Transient { .. } if answer.status != StatusCode::INTERNAL_SERVER_ERROR => why,
-                    _ if answer.status == StatusCode::NOT_FOUND => return Err(Gone(why).into()),
+                    _ if answer.status == StatusCode::NOT_FOUND => return Err(Vain(why).into()),
                     _ => bail!("{why}"),
                 }
             }

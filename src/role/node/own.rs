@@ -7,8 +7,8 @@ use hyper::body::Bytes;
 
 use super::asking::{ASKING_FOR_FILES, asked};
 use crate::image::unpack::{Limits, unpack};
+use crate::model::own;
 use crate::model::own::IDENTITY;
-use crate::model::{MacAddr, own};
 use crate::role::peer::session::Session;
 use crate::sys::tree::Tree;
 
@@ -21,11 +21,8 @@ const LIMITS: Limits = Limits {
 ///
 /// # Errors
 /// The master does not give them; why not.
-pub(super) async fn fetch(session: &Session, mac: MacAddr) -> anyhow::Result<Bytes> {
-    let target = format!(
-        "/api/v1/own-files?mac={mac}&uuid={}",
-        session.uuid.as_deref().unwrap_or("")
-    );
+pub(super) async fn fetch(session: &Session) -> anyhow::Result<Bytes> {
+    let target = format!("/api/v1/own-files?{}", session.marks());
     asked(session, &target, ASKING_FOR_FILES, own::MAX_ARCHIVE_BYTES).await
 }
 

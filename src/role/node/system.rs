@@ -37,6 +37,9 @@ pub(super) struct Described {
     pub(super) master: SocketAddr,
     pub(super) id: NodeId,
     pub(super) macs: Vec<MacAddr>,
+    /// By which its rule may know it.
+    #[serde(default)]
+    pub(super) serial: Option<String>,
     pub(super) image: ImageName,
     pub(super) version: ImageVersion,
 }

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::system;
 use crate::model::ImageWord;
 use crate::model::api::HEARTBEAT_SECONDS;
+use crate::model::console::console;
 use crate::model::identity::Evidence;
 use crate::role::peer::session::Session;
+use crate::sys::power;
 
 /// Between two words to the master.
 const HEARTBEAT: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
@@ -25,6 +27,7 @@ pub(crate) async fn run(stop: CancellationToken) -> anyhow::Result<()> {
         id: node.id,
         uuid: None,
         evidence: Evidence {
+            system_serial: node.serial,
             ports: node.macs.iter().copied().collect(),
             ..Evidence::default()
         },
@@ -36,7 +39,11 @@ pub(crate) async fn run(stop: CancellationToken) -> anyhow::Result<()> {
     };
     loop {
         let heard = session.is_up(&image).await;
-        let pause = if heard { HEARTBEAT } else { AGAIN };
+        if heard.as_ref().is_some_and(|next| next.is_other) {
+            console!("the master has something else for this node: starting again");
+            power::reboot().await.context("starting this machine again")?;
+        }
+        let pause = if heard.is_some() { HEARTBEAT } else { AGAIN };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}

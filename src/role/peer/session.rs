@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::model::api::{Policy, StageReport};
+use crate::model::api::{NextStart, Policy, StageReport};
 use crate::model::identity::Evidence;
 use crate::model::{ImageWord, MacAddr, NodeId, Stage};
 use crate::service::http::client::{self, Answer, Bounds, ClientError};
@@ -73,37 +74,63 @@ impl Session {
         .await
     }
 
-    /// Tells the master that this node's own system is up, and which that is; true where it heard it.
-    pub(crate) async fn is_up(&self, image: &ImageWord) -> bool {
-        self.tell(StageReport {
+    /// Tells the master that this node's own system is up, and which that is; nothing where it did not hear it.
+    pub(crate) async fn is_up(&self, image: &ImageWord) -> Option<NextStart> {
+        let answer = self.answer(StageReport {
             stage: Stage::Up,
             macs: self.macs.clone(),
             evidence: Some(self.evidence.clone()),
             message: Some(format!("runs {image}")),
             failure: None,
             image: Some(image.clone()),
-        })
-        .await
+        });
+        answer.await.map(|body| next_start(&body))
+    }
+
+    /// Tells the master that this machine cannot start that, and why. True where its boot script has something else for it now.
+    pub(crate) async fn gives_up(&self, image: ImageWord, why: String) -> bool {
+        let answer = self.answer(StageReport {
+            stage: Stage::Agent,
+            macs: self.macs.clone(),
+            evidence: Some(self.evidence.clone()),
+            message: None,
+            failure: Some(why),
+            image: Some(image),
+        });
+        answer.await.is_some_and(|body| next_start(&body).is_other)
     }
 
     async fn tell(&self, report: StageReport) -> bool {
+        self.answer(report).await.is_some()
+    }
+
+    /// What the master says to a report; nothing where it did not take it.
+    async fn answer(&self, report: StageReport) -> Option<Bytes> {
         let stage = report.stage;
-        let Ok(body) = serde_json::to_vec(&report) else {
-            return false;
-        };
+        let body = serde_json::to_vec(&report).ok()?;
         let target = format!("/api/v1/nodes/{}/stage", self.id);
         match self.ask(Method::POST, &target, body.into(), QUICK).await {
-            Ok(Answer { status, .. }) if status.is_success() => return true,
+            Ok(Answer { status, body, .. }) if status.is_success() => return Some(body),
             Ok(Answer { status, .. }) => tracing::warn!(%status, %stage, "the master did not take a stage report"),
             Err(error) => tracing::warn!(%error, %stage, "reporting a stage"),
         }
-        false
+        None
+    }
+
+    /// What a question says of who asks: its boot port, and what else a rule may know it by.
+    pub(crate) fn marks(&self) -> String {
+        let mac = self.macs.first().map(|mac| mac.to_string()).unwrap_or_default();
+        let serial = self.evidence.system_serial.as_deref().unwrap_or_default();
+        format!(
+            "mac={mac}&uuid={}&serial={}",
+            self.uuid.as_deref().unwrap_or_default(),
+            utf8_percent_encode(serial, NON_ALPHANUMERIC)
+        )
     }
 
     /// One try.
     pub(crate) async fn ask_policy(&self) -> anyhow::Result<Policy> {
-        let mac = self.macs.first().map(|mac| mac.to_string()).unwrap_or_default();
-        let target = format!("/api/v1/policy?mac={mac}&uuid={}", self.uuid.as_deref().unwrap_or(""));
+        let target = format!("/api/v1/policy?{}", self.marks());
         let asked = self.ask(Method::GET, &target, Bytes::new(), QUICK).await;
         let answer = asked.context("asking the master")?;
         read_policy(answer.status, &answer.body)
@@ -115,6 +142,11 @@ impl Session {
         let master = self.ask_policy().await.ok()?.now_ms?;
         Some(offset(sent, clock::unix_millis(), master))
     }
+}
+
+/// A master of an earlier version says something else.
+fn next_start(body: &[u8]) -> NextStart {
+    serde_json::from_slice(body).unwrap_or(NextStart { is_other: false })
 }
 
 /// Our clock minus the master's, which it told about halfway between our question and its answer.

@@ -5,7 +5,9 @@
 //! is left for another version or by a person's word (`recon node retry`), and never by itself. One bad image does not put a floor into
 //! failsafe, and one bad machine does not take a good image from the others.
 
-use crate::model::{ImageName, ImageVersion};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ImageName, ImageVersion, ImageWord, MacAddr};
 
 /// Versions of which failed starts are remembered for one node; the oldest is forgotten.
 const MAX_VERSIONS: usize = 8;
@@ -24,6 +26,48 @@ pub(crate) struct Attempts {
     last_up: Option<Version>,
     /// What failed last was an image, and nothing else that it was given since.
     is_last_failed: bool,
+}
+
+/// What a later run of the master is to know of them, by the ports of their machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    pub(crate) macs: Vec<MacAddr>,
+    #[serde(default)]
+    failed: Vec<Failed>,
+    /// What was up there last.
+    #[serde(default)]
+    up: Option<ImageWord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Failed {
+    image: ImageWord,
+    /// In a row.
+    starts: u32,
+}
+
+fn word((name, version): &Version) -> ImageWord {
+    ImageWord {
+        name: name.clone(),
+        version: Some(version.clone()),
+    }
+}
+
+fn version(word: ImageWord) -> Option<Version> {
+    Some((word.name, word.version?))
+}
+
+impl Kept {
+    pub(crate) fn attempts(&self) -> Attempts {
+        let failed = self.failed.iter().take(MAX_VERSIONS);
+        Attempts {
+            failed: failed
+                .filter_map(|failed| Some((version(failed.image.clone())?, failed.starts)))
+                .collect(),
+            last_up: self.up.clone().and_then(version),
+            ..Attempts::default()
+        }
+    }
 }
 
 /// What there is to choose from.
@@ -67,6 +111,21 @@ impl Attempts {
         }
     }
 
+    /// The machine itself found that it cannot start this version, as it has too little memory for it: that is worth as many failed starts as
+    /// make it be given up. True where it is what it was given; a master that was started since does not know what it gave.
+    pub(crate) fn gave_up(&mut self, version: &Version, limit: u32) -> bool {
+        self.trying.get_or_insert_with(|| version.clone());
+        if self.trying.as_ref() != Some(version) {
+            return false;
+        }
+        while self.count(version) < limit {
+            self.trying = Some(version.clone());
+            self.failed();
+        }
+        self.trying = None;
+        true
+    }
+
     /// Its system said that it is up, and which it is; `is_its`: it is certain that it was this machine that said so. True where that is
     /// what it was given, for certain; a master that was started since does not know what it gave.
     pub(crate) fn came_up(&mut self, version: &Version, is_its: bool) -> bool {
@@ -99,6 +158,25 @@ impl Attempts {
         }
     }
 
+    /// For a later run of the master; nothing where there is nothing to know.
+    pub(crate) fn kept(&self, macs: Vec<MacAddr>) -> Option<Kept> {
+        let failed = self.failed.iter().map(|(version, starts)| Failed {
+            image: word(version),
+            starts: *starts,
+        });
+        let kept = Kept {
+            macs,
+            failed: failed.collect(),
+            up: self.last_up.as_ref().map(word),
+        };
+        (!kept.macs.is_empty() && (!kept.failed.is_empty() || kept.up.is_some())).then_some(kept)
+    }
+
+    /// True where a later run would be told something else than by the others.
+    pub(crate) fn is_news_after(&self, old: &Attempts) -> bool {
+        (&self.failed, &self.last_up) != (&old.failed, &old.last_up)
+    }
+
     /// A person wants it tried again.
     pub(crate) fn forget(&mut self) {
         self.failed.clear();
@@ -113,6 +191,11 @@ impl Attempts {
     /// What failed last was an image.
     pub(crate) fn is_last_failed(&self) -> bool {
         self.is_last_failed
+    }
+
+    /// What was up here last.
+    pub(crate) fn last_up(&self) -> Option<&Version> {
+        self.last_up.as_ref()
     }
 
     /// What it was last given, for a list.
@@ -142,6 +225,8 @@ impl Attempts {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 
     fn version(digit: u8) -> Version {
         let digits = format!("{digit:x}").repeat(12);
@@ -225,6 +310,53 @@ mod tests {
         assert_eq!(attempts.decide(&choices(2, Some(1), true)), Decision::Previous);
         given(&mut attempts, &choices(2, Some(1), true), 3);
         assert_eq!(attempts.decide(&choices(2, Some(1), true)), Decision::Failsafe);
+    }
+
+    #[test]
+    fn a_later_run_knows_what_failed_and_what_was_up() {
+        let mut attempts = Attempts::default();
+        assert_eq!(attempts.kept(vec![MAC]), None);
+        given(&mut attempts, &choices(2, Some(1), false), 3);
+        attempts.will_start(Some(version(1)));
+        attempts.came_up(&version(1), true);
+        assert_eq!(attempts.kept(Vec::new()), None);
+        let kept = attempts.kept(vec![MAC]).unwrap();
+        let line = serde_json::to_string(&kept).unwrap();
+        assert_eq!(
+            line,
+            "{\"macs\":[\"52:54:00:00:00:01\"],\"failed\":[{\"image\":\"compute@222222222222\",\"starts\":3}],\"up\":\"compute@111111111111\"}"
+        );
+        let read: Kept = serde_json::from_str(&line).unwrap();
+        assert!(!read.attempts().is_news_after(&attempts) && Attempts::default().is_news_after(&attempts));
+        assert_eq!(read.attempts().decide(&choices(2, Some(1), true)), Decision::Previous);
+        // Written by hand, or by another version of this program.
+        let odd = "{\"macs\":[],\"failed\":[{\"image\":\"compute\",\"starts\":9}],\"up\":\"compute\"}";
+        assert_eq!(
+            serde_json::from_str::<Kept>(odd).unwrap().attempts(),
+            Attempts::default()
+        );
+    }
+
+    #[test]
+    fn what_the_machine_itself_gives_up_needs_no_further_starts() {
+        let mut attempts = Attempts::default();
+        attempts.will_start(Some(version(2)));
+        // That is not what it was given.
+        assert!(!attempts.gave_up(&version(1), 3));
+        assert!(attempts.gave_up(&version(2), 3));
+        assert_eq!(attempts.decide(&choices(2, Some(1), false)), Decision::Previous);
+        assert_eq!(attempts.decide(&choices(2, Some(1), true)), Decision::Failsafe);
+        // Its boot program is back for the next one: that is no failure of it.
+        attempts.failed();
+        assert_eq!(attempts.count(&version(2)), 3);
+        // Nothing is given up where the settings say so.
+        let mut attempts = Attempts::default();
+        let never = Choices {
+            limit: 0,
+            ..choices(2, None, false)
+        };
+        assert!(attempts.gave_up(&version(2), 0));
+        assert_eq!(attempts.decide(&never), Decision::Wanted);
     }
 
     #[test]

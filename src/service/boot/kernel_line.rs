@@ -85,7 +85,7 @@ fn line(boot: &Boot, address: &str) -> String {
             dhcp = if master.is_ipv6() { "dhcp6" } else { "dhcp" },
         ),
     };
-    let more = match boot.kernel_arguments {
+    let more = match boot.kernel_arguments.as_str() {
         "" => String::new(),
         words => format!(" {words}"),
     };

@@ -44,7 +44,7 @@ impl NodeImage {
 
 /// What a boot script is made of.
 #[derive(Debug, Clone)]
-pub struct Boot<'a> {
+pub struct Boot {
     /// Where the client reaches this master.
     pub master: SocketAddr,
     /// Address the client asks from.
@@ -63,7 +63,7 @@ pub struct Boot<'a> {
     /// Why it gets the failsafe system, as a sentence.
     pub why: Option<String>,
     /// More words for the kernel command line, from `recon.toml`.
-    pub kernel_arguments: &'a str,
+    pub kernel_arguments: String,
     /// Processor for which the boot program is built, as it told us.
     pub arch: Option<String>,
     /// A memory test is at hand for this kind of firmware.
@@ -73,7 +73,7 @@ pub struct Boot<'a> {
     pub pause_seconds: u64,
 }
 
-impl Boot<'_> {
+impl Boot {
     /// The port's address in a script, or what iPXE puts there.
     pub(super) fn port(&self) -> Option<String> {
         let filled_in = || self.fills_in.then(|| "${netX/mac:hexhyp}".to_owned());
@@ -157,7 +157,7 @@ pub(crate) mod example {
     use crate::formats::first_stage;
     use crate::model::{NodePolicy, PostAction, PowerOff, RootForm};
 
-    pub(crate) fn client(post_action: PostAction) -> Boot<'static> {
+    pub(crate) fn client(post_action: PostAction) -> Boot {
         Boot {
             master: "192.168.219.1:80".parse().unwrap(),
             client: "192.168.219.60".parse().unwrap(),
@@ -171,7 +171,7 @@ pub(crate) mod example {
             },
             image: None,
             why: None,
-            kernel_arguments: "",
+            kernel_arguments: String::new(),
             arch: Some("x86_64".to_owned()),
             memtest_efi: false,
             memtest_bios: false,
@@ -180,7 +180,7 @@ pub(crate) mod example {
     }
 
     /// A client of a master whose medium has a first stage, on a port that is this.
-    pub(crate) fn staged(post_action: PostAction, port: &str) -> Boot<'static> {
+    pub(crate) fn staged(post_action: PostAction, port: &str) -> Boot {
         let bus = port.parse().ok();
         Boot {
             bus,
@@ -190,7 +190,7 @@ pub(crate) mod example {
     }
 
     /// A node, whose image has a first stage for its port.
-    pub(crate) fn node(port: &str) -> Boot<'static> {
+    pub(crate) fn node(port: &str) -> Boot {
         let bus = port.parse().ok();
         let image = NodeImage {
             pinned: format!("compute@3ea150742bbf:{}0000", "3ea150742bbf".repeat(5))
@@ -207,7 +207,7 @@ pub(crate) mod example {
     }
 
     /// A node whose image did not come up.
-    pub(crate) fn failsafe(port: &str) -> Boot<'static> {
+    pub(crate) fn failsafe(port: &str) -> Boot {
         Boot {
             why: Some("compute@3ea150742bbf was started 3 times and did not come up; 100 % of it".to_owned()),
             ..staged(PostAction::Failsafe, port)

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::FetchError;
 use super::bearer::{Bearer, MAX_ANSWER_BYTES};
-use super::connect::connect;
+use super::connect::{broken, connect};
 use super::proxy::Proxies;
 use super::transfer::{Head, Start, Transfer, content_range, pause, status_error};
 use super::url::{Scheme, Target};
@@ -35,8 +35,6 @@ pub(crate) const PEEK_BYTES: usize = 64 << 10;
 const ENOUGH_BYTES: usize = 640;
 /// How long a server may think before its answer begins; some write a boot script only then.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Of an answer that is none of HTTP.
-const IS_IT_TLS: &str = " (is it https:// there, or another port?)";
 /// Most connections for one file, whatever each brings: a server that gives a byte to each has an end.
 const MAX_CONNECTIONS: u32 = 1000;
 
@@ -371,11 +369,8 @@ impl Client {
         let what = || format!("a connection to {}, for some 20 s at most", proxy.unwrap_or(&target));
         let connecting = connect(&target, proxy, connector.as_ref());
         let connection = self.patience.waits_for(what, connecting).await?;
-        let is_plain = target.scheme == Scheme::Http;
-        let broke = |error: hyper::Error| {
-            let hint = if is_plain && error.is_parse() { IS_IT_TLS } else { "" };
-            FetchError::broke(format!("{}{hint}", cause::told(&error)))
-        };
+        let scheme = target.scheme;
+        let broke = |error: hyper::Error| broken(scheme, &error);
         let io = TokioIo::new(connection.stream);
         let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.map_err(broke)?;
         // What ends the connection is seen by whoever reads from it.

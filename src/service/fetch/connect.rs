@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::url::{Host, Target};
+use super::url::{Host, Scheme, Target};
 use super::{FetchError, resolve, tls};
 use crate::model::cause;
 
@@ -134,4 +134,12 @@ async fn tunnel(stream: TcpStream, target: &Target, proxy: &Target) -> Result<To
         return Err(super::transfer::status_error(status.as_u16(), None));
     }
     Ok(TokioIo::new(hyper::upgrade::on(answer).await.map_err(broke)?))
+}
+
+/// What an exchange ended by. What does not speak HTTP may speak TLS.
+pub(super) fn broken(scheme: Scheme, error: &hyper::Error) -> FetchError {
+    FetchError::broke(match scheme == Scheme::Http && error.is_parse() {
+        true => format!("{} (is it https:// there, or another port?)", cause::told(error)),
+        false => cause::told(error),
+    })
 }

@@ -26,7 +26,7 @@ use super::response::{Body, json, line, set_static, whole};
 use super::route::{Decision, NoRoute, Route, Who, route};
 use super::site::Site;
 use super::workload::prove;
-use super::{boot, export, nodes, own_files};
+use super::{boot, export, nodes, own_files, set_image};
 
 pub(super) async fn answer(
     site: &Arc<Site>,
@@ -65,11 +65,10 @@ async fn serve(
 ) -> Response<Body> {
     let head = request.method() == hyper::Method::HEAD;
     let own = limits::is_own(client, Some(master.ip().to_canonical()));
-    let headers = request.headers();
     let asked = Asked {
         site,
         client,
-        headers,
+        headers: request.headers(),
         head,
         queue,
         went_out: None,
@@ -106,6 +105,7 @@ async fn serve(
         Route::OwnFiles(who) => own_files::answer(asked, &who).await,
         Route::Policy(who) => json(StatusCode::OK, &policy_of(site, client, &who).await),
         Route::Retry(id) => nodes::retry(site, client, id.as_ref()),
+        Route::SetImage => set_image::set(site, client, request).await,
         Route::Settings(what) => settings(site, client, what).await,
         Route::Stage(id) => nodes::stage(site, from, id, request).await,
         Route::Starts => nodes::starts(site, client, request).await,
@@ -183,7 +183,7 @@ async fn settings(site: &Arc<Site>, client: IpAddr, what: Decision) -> Response<
 
 async fn policy_of(site: &Arc<Site>, client: IpAddr, who: &Who) -> crate::model::api::Policy {
     let settings = site.settings.now();
-    let mut policy = settings.policy(who.mac.as_slice(), who.uuid.as_deref());
+    let mut policy = settings.policy(who.mac.as_slice(), who.marks());
     let found = node_images::found(site, &settings, who).await;
     // One that is in failsafe asks whether it still should be, and where its image cannot be read at the moment, it should.
     let is_there = site.node_table().is_in_failsafe(who.mac, client);

@@ -37,7 +37,7 @@ pub(super) enum Reader {
 }
 
 impl Reader {
-    fn text(self, boot: &request::Boot<'_>) -> String {
+    fn text(self, boot: &request::Boot) -> String {
         match self {
             Reader::Ipxe => ipxe::boot(boot),
             Reader::Menu => ipxe::menu(boot),
@@ -57,11 +57,7 @@ impl Reader {
 /// What iPXE asks for first: how to say who it is, then its script. The address that DHCP gives it has no room for what its port is, so
 /// it is sent round once more where that counts.
 pub(super) async fn ipxe_script(asked: Asked<'_>, master: SocketAddr, who: &Who) -> Response<Body> {
-    let policy = asked
-        .site
-        .settings
-        .now()
-        .policy(who.mac.as_slice(), who.uuid.as_deref());
+    let policy = asked.site.settings.now().policy(who.mac.as_slice(), who.marks());
     let wants_bus = policy.post_action == PostAction::Image
         || first_stage_of(asked.site, asked.client, policy.post_action).is_some();
     if who.said_mac && (who.said_bus || !wants_bus) {
@@ -104,7 +100,9 @@ pub(super) async fn script(asked: Asked<'_>, master: SocketAddr, who: &Who, read
             return boot_script(reader.without_image(master, who, &reason));
         }
         Plan::Image(image) => {
-            let root = settings.root_form(who.mac.as_slice(), who.uuid.as_deref());
+            let name = &image.pinned.name;
+            let root = settings.root_form(who.mac.as_slice(), who.marks(), name);
+            boot.kernel_arguments = settings.kernel_arguments(Some(name));
             start_image(asked, is_noted, &mut boot, (&image, root));
         }
         Plan::Failsafe(why) => start_failsafe(asked, is_noted, &mut boot, why),
@@ -120,7 +118,7 @@ fn forget_image(asked: Asked<'_>, is_noted: bool) {
 }
 
 /// Has a script start an image.
-fn start_image(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, (image, root): (&Image, RootForm)) {
+fn start_image(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot, (image, root): (&Image, RootForm)) {
     let files = image.first_stage.initrds(boot.bus);
     if is_noted {
         let version = (image.pinned.name.clone(), image.pinned.version.clone());
@@ -137,7 +135,7 @@ fn start_image(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, (
 }
 
 /// Has a script start the failsafe system: the medium's own first stage, whatever became of the machine before.
-fn start_failsafe(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot<'_>, why: String) {
+fn start_failsafe(asked: Asked<'_>, is_noted: bool, boot: &mut request::Boot, why: String) {
     let (site, client) = (asked.site, asked.client);
     let files = site.boot.first_stage.as_ref().map(|stage| stage.initrds(boot.bus));
     boot.first_stage = files.unwrap_or_default();
@@ -268,7 +266,7 @@ async fn asks_script(asked: Asked<'_>, who: &Who, image: Option<&Image>) -> bool
     let (site, client) = (asked.site, asked.client);
     let settings = site.settings.now();
     let is_its = own_files::is_believed(site, &settings, client, who.mac.as_slice()).await;
-    let policy = settings.policy(who.mac.as_slice(), who.uuid.as_deref());
+    let policy = settings.policy(who.mac.as_slice(), who.marks());
     let stage = first_stage_of(site, client, policy.post_action);
     let bus = bus_of(site, who);
     let said = LoaderReport {
@@ -372,13 +370,7 @@ fn bus_of(site: &Site, who: &Who) -> Option<BusId> {
     who.bus.or_else(|| site.node_table().bus_of(who.mac?))
 }
 
-fn boot_of<'a>(
-    site: &Site,
-    settings: &'a Settings,
-    master: SocketAddr,
-    client: IpAddr,
-    who: &Who,
-) -> request::Boot<'a> {
+fn boot_of(site: &Site, settings: &Settings, master: SocketAddr, client: IpAddr, who: &Who) -> request::Boot {
     // A menu offers the inventory whatever the policy is.
     let first_stage = first_stage_of(site, client, PostAction::Inventory);
     let bus = bus_of(site, who);
@@ -389,10 +381,10 @@ fn boot_of<'a>(
         fills_in: !who.said_mac,
         bus,
         first_stage: first_stage.map(|stage| stage.initrds(bus)).unwrap_or_default(),
-        policy: settings.policy(who.mac.as_slice(), who.uuid.as_deref()),
+        policy: settings.policy(who.mac.as_slice(), who.marks()),
         image: None,
         why: None,
-        kernel_arguments: &settings.kernel_arguments,
+        kernel_arguments: settings.kernel_arguments(None),
         arch: who.arch.clone(),
         memtest_efi: site.boot.loaders.path(programs::MEMTEST_EFI).is_some(),
         memtest_bios: site.boot.loaders.path(programs::MEMTEST_BIOS).is_some(),

@@ -1,5 +1,5 @@
 //! HTTP/1.1 of the master. [`route`], [`range`], [`condition`], [`admission`], [`quota`] and [`min_rate`] decide; [`server`] owns the
-//! loop, [`answer`] picks what [`boot`], [`nodes`], [`files`], [`own_files`] and [`export`] answer; [`body`], [`sendfile`], [`transfer_queue`],
+//! loop, [`answer`] picks what [`boot`], [`nodes`], [`files`], [`own_files`], [`set_image`] and [`export`] answer; [`body`], [`sendfile`], [`transfer_queue`],
 //! [`limits`] and [`upload`] move bytes. What is refused, and with which status, is in [`refusal`].
 
 pub(crate) mod admission;
@@ -22,6 +22,8 @@ pub(crate) mod response;
 pub mod route;
 pub(crate) mod sendfile;
 pub mod server;
+pub(crate) mod set_image;
+pub(crate) mod short_body;
 pub mod site;
 pub(crate) mod transfer_queue;
 pub mod upload;

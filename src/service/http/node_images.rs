@@ -33,13 +33,26 @@ pub(super) struct Found {
     was_up: bool,
 }
 
+impl Found {
+    /// What there is to choose from.
+    pub(super) fn choices(&self, settings: &Settings) -> Choices {
+        let pinned = &self.wanted.pinned;
+        Choices {
+            wanted: (pinned.name.clone(), pinned.version.clone()),
+            previous: self.previous.clone(),
+            was_up: self.was_up,
+            limit: settings.failsafe_after(&pinned.name),
+        }
+    }
+}
+
 /// The image of a machine that starts one, or the word for it and why there is none.
 pub(super) async fn found(
     site: &Arc<Site>,
     settings: &Settings,
     who: &Who,
 ) -> Option<Result<Found, (ImageWord, String)>> {
-    let word = settings.image(who.mac.as_slice(), who.uuid.as_deref())?.clone();
+    let word = settings.image(who.mac.as_slice(), who.marks())?.clone();
     let (from, given) = (Arc::clone(site), word.clone());
     let look = move || {
         let images = &from.images;
@@ -66,13 +79,7 @@ pub(super) async fn plan(
         Some(Err((word, why))) => return Plan::Missing(word, why),
         Some(Ok(found)) => found,
     };
-    let pinned = &found.wanted.pinned;
-    let choices = Choices {
-        wanted: (pinned.name.clone(), pinned.version.clone()),
-        previous: found.previous.clone(),
-        was_up: found.was_up,
-        limit: settings.failsafe_after,
-    };
+    let choices = found.choices(settings);
     let (decision, failed) = {
         let table = site.node_table();
         (

@@ -3,16 +3,16 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream;
-use http_body_util::{BodyExt, Empty, Limited, StreamBody};
+use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header;
 use hyper::{Request, Response, StatusCode};
 use tracing::Span;
 
-use crate::model::api::StageReport;
+use crate::config::{Marks, Settings};
+use crate::model::api::{NextStart, StageReport};
 use crate::model::console::console;
 use crate::model::start_report::{self, StartReport};
 use crate::model::{ImageWord, NodeId, Stage, shown};
@@ -20,9 +20,13 @@ use crate::service::workers::blocking;
 use crate::store::nodes::Stored;
 use crate::sys::clock;
 
+use super::node_images::{self, Plan};
 use super::own_files::is_believed;
 use super::refusal::Refusal;
 use super::response::{Body, json, line, set_static};
+use super::route::Who;
+use super::set_image;
+use super::short_body::body_of;
 use super::site::Site;
 use super::upload;
 
@@ -31,8 +35,6 @@ const MAX_ROWS: usize = 1000;
 const ROWS_OF_A_PIECE: usize = 100;
 /// Largest body of a stage report.
 const MAX_REPORT_BYTES: usize = 64 * 1024;
-/// A report has this long to arrive.
-const REPORT_LIMIT: Duration = Duration::from_secs(15);
 
 /// The table. A long one is sent in pieces as it is made: tens of thousands of rows for each of a crowd that asks would be all of
 /// the memory.
@@ -103,12 +105,18 @@ pub(super) async fn stage(
     tracing::info!(node = %id, stage = %report.stage, message, "peer reports");
     // Asked of the kernel only where something comes of it.
     let settings = site.settings.now();
-    let image = report.image.as_ref().filter(|_| report.stage == Stage::Up);
+    let gives_up = report.stage != Stage::Up && report.failure.is_some();
+    let image = report.image.as_ref().filter(|_| report.stage == Stage::Up || gives_up);
     let is_given = |said: &ImageWord| {
-        let given = settings.image(&report.macs, Some(id.as_str()));
+        let marks = Marks {
+            uuid: Some(id.as_str()),
+            serial: report.evidence.as_ref().and_then(|told| told.system_serial.as_deref()),
+        };
+        let given = settings.image(&report.macs, marks);
         given.is_some_and(|given| given.name == said.name)
     };
-    let is_its = image.is_some_and(is_given) && is_believed(site, &settings, client, &report.macs).await;
+    let is_believed = image.is_some() && is_believed(site, &settings, client, &report.macs).await;
+    let is_its = is_believed && image.is_some_and(is_given);
     let up = site
         .node_table()
         .report(&id, client, &report, is_its, clock::run_time());
@@ -119,7 +127,43 @@ pub(super) async fn stage(
             tracing::warn!(%error, "keeping that an image came up");
         }
     }
-    line(StatusCode::OK, "noted")
+    let is_other = match image {
+        None => return line(StatusCode::OK, "noted"),
+        Some(image) if gives_up => is_its && has_other(site, &settings, client, (&report, image)).await,
+        Some(_) => is_believed && set_image::starts_again(site, &settings, &report, &id).await,
+    };
+    json(StatusCode::OK, &NextStart { is_other })
+}
+
+/// Notes that a machine cannot start what it was given. True where its boot script has something else for it now.
+async fn has_other(
+    site: &Arc<Site>,
+    settings: &Settings,
+    client: IpAddr,
+    (report, image): (&StageReport, &ImageWord),
+) -> bool {
+    let Some(version) = image.version.clone() else {
+        return false;
+    };
+    let given = (image.name.clone(), version);
+    let is_noted = site
+        .node_table()
+        .gave_up(client, &report.macs, &given, settings.failsafe_after(&given.0));
+    if !is_noted {
+        return false;
+    }
+    let who = Who {
+        mac: report.macs.first().copied(),
+        uuid: report.evidence.as_ref().and_then(|told| told.uuid.clone()),
+        serial: report.evidence.as_ref().and_then(|told| told.system_serial.clone()),
+        ..Who::default()
+    };
+    let found = node_images::found(site, settings, &who).await;
+    match node_images::plan(site, settings, (who.mac, client), found).await {
+        Plan::Image(next) => (&next.pinned.name, &next.pinned.version) != (&given.0, &given.1),
+        Plan::Failsafe(_) => true,
+        Plan::NoNode | Plan::Missing(..) => false,
+    }
 }
 
 /// A person at the master wants images tried again. Nobody else may: it would take a machine out of the failsafe system.
@@ -136,23 +180,6 @@ pub(super) fn retry(site: &Site, client: IpAddr, id: Option<&NodeId>) -> Respons
             ),
         ),
     }
-}
-
-/// A short body whole.
-async fn body_of(request: Request<Incoming>, most: usize) -> Result<Bytes, Box<Response<Body>>> {
-    let body = Limited::new(request.into_body(), most).collect();
-    let (status, why) = match tokio::time::timeout(REPORT_LIMIT, body).await {
-        Ok(Ok(body)) => return Ok(body.to_bytes()),
-        Ok(Err(_)) => {
-            let most = most >> 10;
-            (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("such a report has at most {most} KiB"),
-            )
-        }
-        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the report did not arrive".to_owned()),
-    };
-    Err(Box::new(line(status, &why)))
 }
 
 /// The last word of recon on a machine: what it starts in its own place. In its row, in the log, and on the console; there not of a crowd.

@@ -48,10 +48,7 @@ pub(super) async fn answer(asked: Asked<'_>, who: &Who) -> Response<Body> {
             return line(StatusCode::INTERNAL_SERVER_ERROR, &reason);
         }
     }
-    let Some(image) = settings
-        .image(&[mac], who.uuid.as_deref())
-        .map(|word| word.name.clone())
-    else {
+    let Some(image) = settings.image(&[mac], who.marks()).map(|word| word.name.clone()) else {
         return line(StatusCode::NOT_FOUND, &format!("{mac} starts no image"));
     };
     let place = match site.web.door.own_files(client, &site.metrics) {

@@ -1,5 +1,6 @@
 //! Request line to route. Pure; the one table of what this master answers.
 
+use crate::config::Marks;
 use crate::formats::first_stage::BusId;
 use crate::model::{MacAddr, NodeId, PostAction, layout};
 use crate::service::boot::programs::Made;
@@ -52,6 +53,8 @@ pub enum Route {
     Stage(NodeId),
     /// A person wants images tried again: on the machine of this name, or on all.
     Retry(Option<NodeId>),
+    /// A person has machines start something else.
+    SetImage,
     /// What takes a machine's place, by the recon that ran on it.
     Starts,
     Upload(NodeId),
@@ -85,6 +88,16 @@ pub struct Who {
     pub action: Option<PostAction>,
     /// What its script has it start with.
     pub with: Option<StartsWith>,
+}
+
+impl Who {
+    /// What it is known by besides its port.
+    pub(super) fn marks(&self) -> Marks<'_> {
+        Marks {
+            uuid: self.uuid.as_deref(),
+            serial: self.serial.as_deref(),
+        }
+    }
 }
 
 /// A name longer than this is none that a boot program gives.
@@ -131,6 +144,7 @@ pub fn route(method: &str, target: &str) -> Result<Route, NoRoute> {
         ["api", "v1", "settings", "go"] => return only("POST", method, Route::Settings(Decision::Go)),
         ["api", "v1", "retry"] => return only("POST", method, Route::Retry(None)),
         ["api", "v1", "nodes", id, "retry"] => return only("POST", method, Route::Retry(Some(node(id)?))),
+        ["api", "v1", "set-image"] => return only("POST", method, Route::SetImage),
         ["api", "v1", "starts"] => return only("POST", method, Route::Starts),
         ["api", "v1", "nodes", id, "stage"] => return only("POST", method, Route::Stage(node(id)?)),
         ["api", "v1", "nodes", id, "upload"] => return only("PUT", method, Route::Upload(node(id)?)),
@@ -239,6 +253,7 @@ mod tests {
             ("GET", "/boot/x86_64/kernel", Route::Kernel(Who::default())),
             ("GET", "/api/v1/host-key", Route::HostKey(Who::default())),
             ("POST", "/api/v1/retry", Route::Retry(None)),
+            ("POST", "/api/v1/set-image", Route::SetImage),
             (
                 "POST",
                 "/api/v1/nodes/mac-525400000001/retry",

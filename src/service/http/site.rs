@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use crate::config::load::Loaded;
+use crate::config::start_choices::StartChoices;
 use crate::config::{Live, SiteKey};
 use crate::formats::first_stage::FirstStage;
 use crate::model::api::Status;
@@ -33,6 +34,8 @@ pub struct Site {
     pub data: Data,
     pub settings: Arc<Live>,
     pub node_table: Arc<Mutex<NodeTable>>,
+    /// What a person had machines start.
+    pub(crate) chosen: Mutex<StartChoices>,
     pub leases: LeaseTables,
     pub metrics: Arc<Metrics>,
     pub web: Web,
@@ -159,6 +162,7 @@ impl Site {
             data,
             settings,
             node_table: Arc::default(),
+            chosen: Mutex::default(),
             leases: LeaseTables::default(),
             metrics: Arc::default(),
             web: Web::default(),

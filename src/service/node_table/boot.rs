@@ -145,11 +145,14 @@ impl NodeTable {
         if let Some(mac) = said.mac {
             self.row_at(mac, address);
         }
-        let node = self.at(address)?;
+        let index = *self.by_address.get(&address)?;
+        // What anybody can say of a port of another machine gives nobody what was known of that.
+        let macs = said.mac.filter(|_| said.is_its);
+        let first = self.with_starts(index, macs.as_slice(), |starts| starts.script(said.is_its, now));
+        let node = &mut self.rows[index];
         node.reach(Stage::Loader, now);
         node.booted = true;
         node.fallback.started();
-        let first = node.starts.script(said.is_its, now);
         node.starts.last_file = said.last_file.clone();
         let short = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(MAX_NAME_CHARS).collect());
         node.boot_arch = short(&said.arch).or(node.boot_arch.take());

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::leads::NodeTable;
+use super::leads::{MAX_LEADS_OF_ONE, MAX_NODES, NodeTable};
+use super::remembered::Remembered;
 use super::row::Row;
 use crate::model::{MacAddr, NodeId, RunTime};
-use crate::service::boot::attempts::{Choices, Decision, Version};
+use crate::service::boot::attempts::{Attempts, Choices, Decision, Kept, Version};
+use crate::service::boot::loops::Starts;
 
 impl NodeTable {
     /// The row of a port, or where that is not known, of an address.
@@ -15,16 +17,48 @@ impl NodeTable {
         self.rows.get(*index)
     }
 
+    /// What became of its starts, in this run and before.
+    fn attempts(&self, mac: Option<MacAddr>, address: IpAddr) -> Attempts {
+        let row = self.row_by(mac, address);
+        let mut attempts = row.map(|row| row.starts.attempts.clone()).unwrap_or_default();
+        if let Some(old) = self.remembered.of(mac) {
+            attempts.join(old, false);
+        }
+        attempts
+    }
+
     /// What a machine is to start.
     pub(crate) fn decide(&self, mac: Option<MacAddr>, address: IpAddr, choices: &Choices) -> Decision {
-        let row = self.row_by(mac, address);
-        row.map_or(Decision::Wanted, |row| row.starts.attempts.decide(choices))
+        self.attempts(mac, address).decide(choices)
     }
 
     /// Failed starts of a version there, in a row.
     pub(crate) fn failed_starts(&self, mac: Option<MacAddr>, address: IpAddr, version: &Version) -> u32 {
-        let row = self.row_by(mac, address);
-        row.map_or(0, |row| row.starts.attempts.count(version))
+        self.attempts(mac, address).count(version)
+    }
+
+    /// Changes what is known of the starts of a row's machine, of which earlier runs may have known something by these ports.
+    pub(super) fn with_starts<T>(
+        &mut self,
+        index: usize,
+        macs: &[MacAddr],
+        change: impl FnOnce(&mut Starts) -> T,
+    ) -> T {
+        self.recall(index, macs);
+        let starts = &mut self.rows[index].starts;
+        let before = starts.attempts.clone();
+        let done = change(starts);
+        self.starts_changed += u64::from(starts.attempts.is_news_after(&before));
+        done
+    }
+
+    /// The machine at this address itself found that it cannot start this version. `limit`: failed starts of a version before it is given up.
+    /// True where that is what it was given.
+    pub(crate) fn gave_up(&mut self, address: IpAddr, macs: &[MacAddr], version: &Version, limit: u32) -> bool {
+        let Some(index) = self.by_address.get(&address).copied() else {
+            return false;
+        };
+        self.with_starts(index, macs, |starts| starts.attempts.gave_up(version, limit))
     }
 
     /// It is in the failsafe system, or on its way there.
@@ -78,12 +112,59 @@ impl NodeTable {
             Some(id) => self.rows_of(id),
         };
         for index in &rows {
-            let node = &mut self.rows[*index];
-            node.starts.done();
-            node.starts.attempts.forget();
-            node.failsafe = None;
+            let macs: Vec<MacAddr> = self.rows[*index].macs.iter().copied().collect();
+            self.with_starts(*index, &macs, |starts| {
+                starts.done();
+                starts.attempts.forget();
+            });
+            self.rows[*index].failsafe = None;
         }
-        rows.iter().filter(|index| self.rows[**index].is_row()).count()
+        let count = rows.iter().filter(|index| self.rows[**index].is_row()).count();
+        let was_known = self.forget(id);
+        self.starts_changed += u64::from(was_known);
+        // One that was not heard in this run counts where it was asked for.
+        count.max(usize::from(was_known && id.is_some()))
+    }
+
+    /// What an earlier run of the master kept.
+    pub(crate) fn remember(&mut self, kept: Vec<Kept>) {
+        self.remembered = Remembered::new(kept, MAX_NODES, MAX_LEADS_OF_ONE);
+    }
+
+    /// What a later run is to know, of machines that were not heard in this run too. Written anew when [`NodeTable::starts_changed`] is another
+    /// number.
+    pub(crate) fn kept(&self) -> Vec<Kept> {
+        let of_rows = self.rows.iter().filter_map(|row| {
+            let macs = row.macs.iter().copied().take(MAX_LEADS_OF_ONE).collect();
+            row.starts.attempts.kept(macs)
+        });
+        of_rows.chain(self.remembered.kept().cloned()).collect()
+    }
+
+    /// A number that is another one after each change of what is kept.
+    pub(crate) fn starts_changed(&self) -> u64 {
+        self.starts_changed
+    }
+
+    /// Gives the row what earlier runs knew of its machine, by these ports.
+    fn recall(&mut self, index: usize, macs: &[MacAddr]) {
+        for mac in macs {
+            if let (Some(old), Some(row)) = (self.remembered.take(*mac), self.rows.get_mut(index)) {
+                row.starts.attempts.join(old, false);
+            }
+        }
+    }
+
+    /// Forgets what earlier runs knew, of all or of this port. True where there was something.
+    fn forget(&mut self, id: Option<&NodeId>) -> bool {
+        let port = |id: &NodeId| id.as_str().strip_prefix("mac-")?.parse::<MacAddr>().ok();
+        match id {
+            None => {
+                self.remembered = Remembered::default();
+                true
+            }
+            Some(id) => port(id).and_then(|mac| self.remembered.take(mac)).is_some(),
+        }
     }
 
     /// Rows of a name, or of a port.
@@ -213,5 +294,50 @@ mod tests {
                 up.image
             );
         }
+    }
+
+    #[test]
+    fn a_later_run_gives_up_what_an_earlier_one_did() {
+        let id: NodeId = "4c4c4544-0042-3510-8052-b4c04f4a3232".parse().unwrap();
+        let mut nodes = NodeTable::default();
+        let before = nodes.starts_changed();
+        for turn in 0..2 {
+            boot(&mut nodes, &id, &[Stage::Agent], turn * 100);
+        }
+        boot(&mut nodes, &id, &[], 300);
+        assert!(nodes.starts_changed() > before);
+        let kept = nodes.kept();
+        assert_eq!(kept.len(), 1);
+        // Before anything is heard of it, and by its port alone.
+        let later = || {
+            let mut nodes = NodeTable::default();
+            nodes.remember(kept.clone());
+            nodes
+        };
+        let mut nodes = later();
+        assert_eq!(nodes.decide(Some(MAC), ADDRESS, &choices()), Decision::Failsafe);
+        assert_eq!(nodes.failed_starts(Some(MAC), ADDRESS, &choices().wanted), 2);
+        assert_eq!(nodes.decide(None, ADDRESS, &choices()), Decision::Wanted);
+        assert_eq!(nodes.kept(), kept);
+        assert_eq!(boot(&mut nodes, &id, &[], 0), Decision::Failsafe);
+        assert_eq!(nodes.kept(), kept);
+        assert_eq!(nodes.retry(Some(&NodeId::from_mac(MAC))), 1);
+        assert_eq!(nodes.kept(), []);
+        // A person's word counts for one that was not heard yet, too.
+        for id in [Some(NodeId::from_mac(MAC)), None] {
+            let mut nodes = later();
+            let before = nodes.starts_changed();
+            nodes.retry(id.as_ref());
+            assert!(nodes.kept().is_empty() && nodes.starts_changed() > before);
+            assert_eq!(nodes.decide(Some(MAC), ADDRESS, &choices()), Decision::Wanted);
+        }
+        // Whoever only says that it has the port takes nothing away.
+        let mut nodes = later();
+        let said = LoaderReport {
+            mac: Some(MAC),
+            ..LoaderReport::default()
+        };
+        nodes.script([10, 0, 0, 66].into(), &said, second(1));
+        assert_eq!(nodes.kept(), kept);
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::remembered::Remembered;
 use super::row::Row;
 use crate::model::{MacAddr, NodeId, RunTime};
 
@@ -31,6 +32,10 @@ pub struct NodeTable {
     pub(super) unlisted: u64,
     /// When the console was last told what a machine starts.
     pub(super) told_start: Option<RunTime>,
+    /// What earlier runs knew of starts, of machines that were not heard yet.
+    pub(super) remembered: Remembered,
+    /// Another number after each change of what a later run is to know of starts.
+    pub(super) starts_changed: u64,
     /// How often one machine or name wanted more than its share: ports, addresses, rows.
     pub(super) beyond: u64,
 }

@@ -7,7 +7,9 @@ mod identify;
 mod images;
 mod leads;
 mod listing;
+mod remembered;
 mod reports;
+mod rolling;
 mod row;
 #[cfg(test)]
 mod tests;

@@ -32,14 +32,18 @@ impl NodeTable {
         node.reach(report.stage, now);
         // With that word an agent begins, whether its firmware was heard or not.
         node.booted |= report.stage == Stage::Agent;
-        match report.stage {
-            // It is where it should be, and a start after this one is no try in vain.
-            Stage::Up => node.starts.done(),
-            _ => node.starts.spoke(),
-        }
         let said = report.image.as_ref().filter(|_| report.stage == Stage::Up);
         let said = said.and_then(|image| Some((image.name.clone(), image.version.clone()?)));
-        let up = said.filter(|version| node.starts.attempts.came_up(version, is_its));
+        let macs = if is_its { &report.macs[..] } else { &[] };
+        let up = self.with_starts(index, macs, |starts| {
+            match report.stage {
+                // It is where it should be, and a start after this one is no try in vain.
+                Stage::Up => starts.done(),
+                _ => starts.spoke(),
+            }
+            said.filter(|version| starts.attempts.came_up(version, is_its))
+        });
+        let node = &mut self.rows[index];
         node.heard = Some(now);
         if report.stage != Stage::Off {
             // It speaks again after it asked for its power to be cut: it was not.

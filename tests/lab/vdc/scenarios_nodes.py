@@ -45,6 +45,8 @@ _RULES = {
     "cut-packed": 'image = "compute"\nroot = "squashfs"',
     "bad-node": 'image = "shaky"\noverlays = ["broken"]',
 }
+# What a machine's firmware says when it starts.
+_FIRMWARE = re.compile("iPXE|SeaBIOS")
 # The first program of a system that does not come up.
 _BROKEN = "#!/bin/sh\necho b >/proc/sysrq-trigger\nsleep 60\n"
 # Connections of a node's download that are cut, and the time for which its master is away.
@@ -288,6 +290,19 @@ def ram_small(farm: Farm) -> None:
     polling.wait_until(lambda: said.search(str(farm.row(node).get("failure"))), farm.lab.seconds(20), "its row says so too")
     sent = int(farm.row(node)["bytes_sent"])
     expect(sent < 60_000_000, f"{sent} bytes went to a node that has no room for them")
+    # Its firmware is not asked again: recon starts what comes instead.
+    instead = node.machine.console.wait_for(re.compile("its master has something else"), time.monotonic() + farm.lab.seconds(60))
+    expect(instead is not None, f"it does not go on to something else:\n{node.machine.console.tail()}")
+    assert instead is not None
+    stored = polling.wait_until(
+        lambda: (row := farm.row(node)) and row.get("failsafe") and row.get("stored_sha256") and row, farm.lab.seconds(240),
+        "it is in the failsafe system, and its inventory stored",
+    )
+    expect("did not come up" in str(stored["failsafe"]), f"the master says {stored['failsafe']!r}")
+    firmware = node.machine.console.find(_FIRMWARE, instead.at)
+    expect(firmware is None, f"its firmware was there in between: {firmware}")
+    line = node.machine.console.wait_for(re.compile(r"failsafe:/#"), time.monotonic() + farm.lab.seconds(60))
+    expect(line is not None, f"there is no shell on its console:\n{node.machine.console.tail()}")
     node.machine.kill()
     expect_none(node.changes())
 
@@ -301,5 +316,5 @@ SCENARIOS: list[Scenario[Farm]] = [
              ["packed-node"], long=True),
     Scenario("ram-outage", "a node whose download is cut 13 times, whose master is killed and comes back with another version: it starts what it began with",
              ram_outage, ["cut-node", "cut-packed"], long=True),
-    Scenario("ram-small", "a node with too little memory says how much is missing, before the download", ram_small, ["small-node"], long=True),
+    Scenario("ram-small", "a node with too little memory says how much is missing, before the download, and goes to the failsafe system without a restart", ram_small, ["small-node"], long=True),
 ]

@@ -20,7 +20,7 @@ fn scripts_are_the_reviewed_ones() {
     golden(
         "liveboot.ipxe",
         &boot(&Boot {
-            kernel_arguments: "nomodeset",
+            kernel_arguments: "nomodeset".to_owned(),
             ..client(PostAction::Liveboot)
         }),
     );
@@ -94,7 +94,7 @@ fn only_complete_scripts_leave() {
         let client = Boot {
             mac: None,
             memtest_efi: true,
-            kernel_arguments: "dyndbg={x} a=<b>",
+            kernel_arguments: "dyndbg={x} a=<b>".to_owned(),
             ..client(post_action)
         };
         for script in [

@@ -43,7 +43,7 @@ fn machine() -> Settings {
     settings
 }
 
-fn staged(port: &str) -> Boot<'static> {
+fn staged(port: &str) -> Boot {
     example::staged(PostAction::Inventory, port)
 }
 
@@ -156,7 +156,7 @@ fn is_meant(plan: &Plan, boot: &Boot) {
 }
 
 /// Each kind of client of a master.
-fn clients() -> Vec<Boot<'static>> {
+fn clients() -> Vec<Boot> {
     let memtest = |boot| Boot {
         memtest_efi: true,
         memtest_bios: true,
@@ -166,7 +166,7 @@ fn clients() -> Vec<Boot<'static>> {
         client(PostAction::Inventory),
         client(PostAction::Liveboot),
         Boot {
-            kernel_arguments: "nomodeset a=\"b c\"",
+            kernel_arguments: "nomodeset a=\"b c\"".to_owned(),
             pause_seconds: 120,
             ..client(PostAction::Inventory)
         },

@@ -1,12 +1,12 @@
-//! DHCPv6 leases that a restart of the master should remember. Which lease to give is decided elsewhere.
-//!
-//! A file that is lost or old costs little: a client's address follows from who it is and from the prefix of the run, so
-//! one remembered lease is enough for all clients to keep theirs.
+//! Files of a JSON object a line, written anew as a whole: IPv6 leases and failed starts that a restart of the master should remember. What
+//! they mean is decided elsewhere, and each of them costs little where it is lost or old.
 
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::model::lease::Lease6;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::store::fs_ops;
 use crate::store::fs_ops::Medium;
 use crate::sys::file::open_plain;
@@ -14,8 +14,11 @@ use crate::sys::file::open_plain;
 /// Largest file read; a full table is below it.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads the file; none means no leases. A line that does not parse is left out with a warning.
-pub(crate) fn load(path: &Path) -> io::Result<Vec<Lease6>> {
+/// Reads the file; none means no entries. A line that does not parse is left out with a warning.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> io::Result<Vec<T>> {
     let file = match open_plain(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -23,37 +26,41 @@ pub(crate) fn load(path: &Path) -> io::Result<Vec<Lease6>> {
     };
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    let (leases, bad) = parse(&bytes);
+    let (entries, bad) = parse(&bytes);
     if bad > 0 {
-        tracing::warn!(file = %path.display(), lines = bad, "lines of the lease file do not parse, left out");
+        tracing::warn!(file = %path.display(), lines = bad, "lines do not parse, left out");
     }
-    Ok(leases)
+    Ok(entries)
 }
 
-/// Replaces the file by these leases, one JSON object a line.
-pub(crate) fn save(medium: &dyn Medium, path: &Path, leases: &[Lease6]) -> io::Result<()> {
+/// Replaces the file by these entries.
+///
+/// # Errors
+/// Those of writing; what was there stays.
+pub(crate) fn save<T: Serialize>(medium: &dyn Medium, path: &Path, entries: &[T]) -> io::Result<()> {
     let mut bytes = Vec::new();
-    for lease in leases {
-        serde_json::to_writer(&mut bytes, lease)?;
+    for entry in entries {
+        serde_json::to_writer(&mut bytes, entry)?;
         bytes.push(b'\n');
     }
     fs_ops::replace(medium, path, &bytes)
 }
 
-/// The leases of a file's text, and how many lines were no lease.
-fn parse(bytes: &[u8]) -> (Vec<Lease6>, usize) {
+/// The entries of a file's text, and how many lines were none.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> (Vec<T>, usize) {
     let mut bad = 0;
-    let leases = bytes
+    let entries = bytes
         .split(|&b| b == b'\n')
         .filter(|line| !line.is_empty())
         .filter_map(|line| serde_json::from_slice(line).inspect_err(|_| bad += 1).ok())
         .collect();
-    (leases, bad)
+    (entries, bad)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::lease::Lease6;
     use crate::store::fs_ops::Disk;
     use proptest::prelude::*;
 
@@ -68,24 +75,24 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_there_after_a_restart() {
+    fn entries_are_there_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("leases6.jsonl");
-        assert_eq!(load(&path).unwrap(), []);
+        assert_eq!(load::<Lease6>(&path).unwrap(), []);
         for count in [3, 200, 1] {
             let leases: Vec<Lease6> = (0..count).map(lease).collect();
             save(&Disk, &path, &leases).unwrap();
-            assert_eq!(load(&path).unwrap(), leases);
+            assert_eq!(load::<Lease6>(&path).unwrap(), leases);
         }
         std::fs::write(&path, "{}\nnothing\n").unwrap();
-        assert_eq!(load(&path).unwrap(), []);
-        assert!(save(&Disk, Path::new("/nothing/leases6.jsonl"), &[]).is_err());
+        assert_eq!(load::<Lease6>(&path).unwrap(), []);
+        assert!(save::<Lease6>(&Disk, Path::new("/nothing/leases6.jsonl"), &[]).is_err());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
-            let _ = parse(&bytes);
+            let _ = parse::<Lease6>(&bytes);
         }
     }
 }
