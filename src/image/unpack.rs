@@ -1,11 +1,12 @@
 //! An archive as a tree: every kind of entry, in the order that loses no attribute, inside the folder whatever names say.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::pack::HOLE;
 use crate::formats::oci::{self, Whiteout};
@@ -89,7 +90,8 @@ fn all(
 ) -> Result<Unpacked, UnpackError> {
     let mut reader = Reader::new(archive);
     let mut unpacked = Unpacked::default();
-    let mut folders: Vec<(PathBuf, Attributes)> = Vec::new();
+    // Of one that is said twice the last word counts.
+    let mut folders: BTreeMap<PathBuf, Attributes> = BTreeMap::new();
     let mut buffer = vec![0; BUFFER];
     while let Some(entry) = reader.next()? {
         unpacked.entries += 1;
@@ -125,7 +127,7 @@ fn all(
             (_, None) => {}
             (Kind::Folder, Some(tree)) => {
                 tree.folder(&path).map_err(&failed)?;
-                folders.push((path.clone(), attributes));
+                folders.insert(plain(&path), attributes);
             }
             (kind, Some(tree)) => other(tree, kind, &path, &entry, &attributes).map_err(&failed)?,
         }
@@ -138,6 +140,13 @@ fn all(
     let mut rest = reader.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(|error| UnpackError::Tar(TarError::Io(error)))?;
     Ok(unpacked)
+}
+
+/// A path as one folder is always written: `./usr/` is `usr`.
+fn plain(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|part| !matches!(part, Component::CurDir | Component::RootDir))
+        .collect()
 }
 
 /// Whether an entry of a layer only takes something away. Any other that is no folder goes in the place of a folder of the layers below,
@@ -231,5 +240,7 @@ impl Content<'_> {
     }
 }
 
+#[cfg(test)]
+mod against_tar;
 #[cfg(test)]
 mod tests;

@@ -113,7 +113,12 @@ impl Tree {
     /// One more name for what is at `of`, which is not followed where it is a link.
     pub(crate) fn hard_link(&self, path: &Path, of: &Path) -> io::Result<()> {
         let (place, old) = (self.place(path)?, self.place(of)?);
-        if path == of {
+        // Taking the name away first could take the last one.
+        let is_same =
+            |one: rustix::fs::Stat, other: rustix::fs::Stat| (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino);
+        if let (Ok(one), Ok(other)) = (place.looked_at(), old.looked_at())
+            && is_same(one, other)
+        {
             return Ok(());
         }
         place.fresh(|| rustix::fs::linkat(&old.folder, old.name, &place.folder, place.name, AtFlags::empty()))
@@ -240,9 +245,13 @@ fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
 }
 
 impl Place<'_> {
+    fn looked_at(&self) -> io::Result<rustix::fs::Stat> {
+        Ok(rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
     fn is_folder(&self) -> bool {
-        let found = rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW);
-        found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_dir())
+        self.looked_at()
+            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode).is_dir())
     }
 
     /// Takes away what has the name; of folders only an empty one.

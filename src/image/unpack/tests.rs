@@ -6,7 +6,7 @@ use std::process::Command;
 use super::super::pack::{self, Options};
 use super::*;
 
-const ANY: Limits = Limits {
+pub(super) const ANY: Limits = Limits {
     entries: u64::MAX,
     bytes: u64::MAX,
 };
@@ -76,7 +76,7 @@ fn listed(root: &Path) -> BTreeMap<PathBuf, Found> {
     found
 }
 
-fn assert_same(one: &Path, other: &Path) {
+pub(super) fn assert_same(one: &Path, other: &Path) {
     let (one, other) = (listed(one), listed(other));
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
     for (path, found) in &one {
@@ -270,6 +270,16 @@ fn a_later_entry_takes_the_place_of_an_earlier_one() {
     let back = unpacked(&archive(&entries));
     assert!(back.path().join("a").is_dir());
     assert_eq!(fs::read(back.path().join("not/said/before")).unwrap(), b"evil");
+    // One that is another name of itself stays.
+    let entries = [
+        (Of::Regular, "a", ""),
+        (Of::Link, "b", "a"),
+        (Of::Link, "a", "b"),
+        (Of::Link, "b", "b"),
+    ];
+    let back = unpacked(&archive(&entries));
+    assert_eq!(fs::read(back.path().join("a")).unwrap(), b"evil");
+    assert_eq!(fs::metadata(back.path().join("b")).unwrap().nlink(), 2);
     // A folder that holds something is not thrown away.
     let folder = tempfile::tempdir().unwrap();
     let entries = [(Of::Regular, "a/b", ""), (Of::Regular, "a", "")];

@@ -31,8 +31,9 @@ _KINDS = {
     "bad-node": _NODE,
     "cut-node": _NODE,
     "cut-packed": _NODE,
+    "roll-node": _NODE._replace(memory_mib=640),
 }
-_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2, "node-2": 0xA3, "packed-node": 0xA4, "cut-node": 0xA5, "cut-packed": 0xA6}
+_NUMBERS = {"node-1": 0xA0, "small-node": 0xA1, "bad-node": 0xA2, "node-2": 0xA3, "packed-node": 0xA4, "cut-node": 0xA5, "cut-packed": 0xA6, "roll-node": 0xA7}
 _HOST_NAMES = {"node-1": "worker-1", "packed-node": "worker-2"}
 _LOGIN = re.compile(r"worker-1 login:")
 _MOTD = "{{hostname}} runs {{image}} at {{site}}\n"
@@ -42,6 +43,7 @@ _RULES = {
     "node-2": 'image = "gpu"',
     "small-node": 'image = "compute"',
     "cut-node": 'image = "compute"',
+    "roll-node": 'image = "compute"',
     "cut-packed": 'image = "compute"\nroot = "squashfs"',
     "bad-node": 'image = "shaky"\noverlays = ["broken"]',
 }
@@ -52,6 +54,8 @@ _BROKEN = "#!/bin/sh\necho b >/proc/sysrq-trigger\nsleep 60\n"
 # Connections of a node's download that are cut, and the time for which its master is away.
 _CUTS = 13
 _AWAY_SECONDS = 20.0
+# A node in the failsafe system asks every minute whether it still should be.
+_ASKS_SECONDS = 75.0
 # What is asked of a node, line by line.
 _WHO = "hostname; cat /etc/motd /etc/machine-id; systemctl is-system-running; stat -c %a /etc/ssh/ssh_host_ed25519_key"
 # Whether its root is an overlay that can be written to, with owners and modes of the image below it.
@@ -214,12 +218,19 @@ def ram_fail(farm: Farm) -> None:
     for said in (re.compile(r"failsafe: shaky@\w+ was started once"), re.compile(r"failsafe:/#")):
         line = node.machine.console.wait_for(said, time.monotonic() + farm.lab.seconds(60))
         expect(line is not None, f"its console lacks {said.pattern}:\n{node.machine.console.tail()}")
-    listed = farm.lab.namespace.run([str(farm.lab.options.recon), "node", "list"]).stdout.decode()
+    listed = _node_command(farm, "list")
     expect(f"failsafe: {why}" in listed, f"`recon node list` says {listed!r}")
+    # A master that is started again knows of it, and the node stays where it is.
+    since = time.monotonic()
+    farm.master.kill()
+    farm.master.start()
+    time.sleep(_ASKS_SECONDS)
+    again = node.machine.console.find(re.compile("the master has something else"))
+    expect(again is None, f"after a restart of the master it starts again: {again}")
+    farm.lab.report.line(f"{node.name}: still in the failsafe system {time.monotonic() - since:.0f} s after its master was killed")
     # Somebody mends it.
     farm.broken.unlink()
-    done = farm.lab.namespace.run([str(farm.lab.options.recon), "node", "retry", node.identity.mac])
-    expect(done.returncode == 0, f"`recon node retry`: {done.stderr.decode()}")
+    _node_command(farm, "retry", node.identity.mac)
     farm.wait_up(node, 300.0)
     message = farm.row(node)["message"]
     expect(message == f"runs {new}", f"its row says {message!r}")
@@ -280,6 +291,40 @@ def _outage(farm: Farm, node: Peer) -> None:
     expect_none(node.changes())
 
 
+def ram_roll(farm: Farm) -> None:
+    """Another version counts, and a person has those that are up start again, one at a time."""
+    node = farm.nodes["roll-node"]
+    node.start()
+    farm.wait_up(node)
+    farm.add_other("compute")
+    listed = farm.recon("image", "list", "--data", str(farm.data))
+    new = next(line.split()[0] for line in listed.splitlines() if line.startswith("compute@") and "nodes start it" in line)
+    said = _node_command(farm, "set-image", "all", "compute", "--batch", "1")
+    expect("1 at a time" in said, f"`recon node set-image` says {said!r}")
+    told = re.compile("the master has something else for this node: starting again")
+    # A node speaks every five minutes.
+    line = node.machine.console.wait_for(told, time.monotonic() + farm.lab.seconds(330))
+    expect(line is not None, f"it was not told to start again:\n{node.machine.console.tail()}")
+    runs = f"runs {new}"
+    polling.wait_until(lambda: farm.row(node).get("message") == runs, farm.lab.seconds(300), f"it says: {runs}")
+    # It is no different for a master that was started again.
+    farm.master.kill()
+    farm.master.start()
+    listed = _node_command(farm, "list")
+    expect(f"{new} for all, 1 at a time" in listed, f"`recon node list` says {listed!r}")
+    said = _node_command(farm, "set-image", "all", "as-settings")
+    expect("recon.toml" in said, f"`recon node set-image` says {said!r}")
+    node.machine.kill()
+    expect_none(node.changes())
+
+
+def _node_command(farm: Farm, *words: str) -> str:
+    """What `recon node` prints at the master."""
+    done = farm.lab.namespace.run([str(farm.lab.options.recon), "node", *words])
+    expect(done.returncode == 0, f"`recon node {' '.join(words)}`: {done.stderr.decode()}")
+    return done.stdout.decode()
+
+
 def ram_small(farm: Farm) -> None:
     node = farm.nodes["small-node"]
     node.start()
@@ -316,5 +361,7 @@ SCENARIOS: list[Scenario[Farm]] = [
              ["packed-node"], long=True),
     Scenario("ram-outage", "a node whose download is cut 13 times, whose master is killed and comes back with another version: it starts what it began with",
              ram_outage, ["cut-node", "cut-packed"], long=True),
+    Scenario("ram-roll", "another version goes to a node that is up, by a person's word: it starts again, and a restarted master still knows", ram_roll,
+             ["roll-node"], long=True),
     Scenario("ram-small", "a node with too little memory says how much is missing, before the download, and goes to the failsafe system without a restart", ram_small, ["small-node"], long=True),
 ]
