@@ -363,5 +363,6 @@ SCENARIOS: list[Scenario[Farm]] = [
              ram_outage, ["cut-node", "cut-packed"], long=True),
     Scenario("ram-roll", "another version goes to a node that is up, by a person's word: it starts again, and a restarted master still knows", ram_roll,
              ["roll-node"], long=True),
-    Scenario("ram-small", "a node with too little memory says how much is missing, before the download, and goes to the failsafe system without a restart", ram_small, ["small-node"], long=True),
+    Scenario("ram-small", "too little memory: how much is missing is said before the download, and the failsafe system comes without a restart",
+             ram_small, ["small-node"], long=True),
 ]
