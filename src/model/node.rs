@@ -79,6 +79,11 @@ impl NodeId {
         &self.0
     }
 
+    /// The port that names it.
+    pub fn mac(&self) -> Option<MacAddr> {
+        self.split().0.strip_prefix("mac-")?.parse().ok()
+    }
+
     /// The name that the machine gives itself: without what tells it from others of that name.
     pub fn base(&self) -> NodeId {
         NodeId(self.split().0.to_owned())
@@ -96,10 +101,9 @@ impl NodeId {
 
     /// What the name is made of, for a sentence: `the UUID 4c4c…` or `the address 52:54:…`.
     pub fn described(&self) -> String {
-        let base = self.split().0;
-        match base.strip_prefix("mac-").and_then(|mac| mac.parse::<MacAddr>().ok()) {
+        match self.mac() {
             Some(mac) => format!("the address {mac}"),
-            None => format!("the UUID {base}"),
+            None => format!("the UUID {}", self.split().0),
         }
     }
 

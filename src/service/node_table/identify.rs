@@ -14,12 +14,16 @@ use crate::model::{MacAddr, NodeId};
 pub(super) const MAX_ROWS_OF_A_NAME: usize = 256;
 
 /// What a machine tells of itself, with what its name and its ports add where it tells nothing else, in the bounds of a row.
-pub(super) fn completed(mut told: Evidence, name: &NodeId, macs: &[MacAddr]) -> Evidence {
+pub(super) fn completed(mut told: Evidence, id: &NodeId, macs: &[MacAddr]) -> Evidence {
+    let name = id.base();
     told.uuid = told
         .uuid
         .or_else(|| is_uuid(name.as_str()).then(|| name.as_str().to_owned()));
     if told.is_bare() {
-        told.ports.extend(macs.iter().copied().filter(|mac| !mac.is_unusable()));
+        // One that has no time for a list of its ports has the one that it is named by.
+        let own = id.mac().filter(|_| macs.is_empty() && !id.is_told_apart());
+        let all = macs.iter().copied().chain(own);
+        told.ports.extend(all.filter(|mac| !mac.is_unusable()));
     }
     for macs in [&mut told.ports, &mut told.bmc] {
         if let Some(first_beyond) = macs.iter().nth(MAX_LEADS_OF_ONE).copied() {
@@ -102,7 +106,7 @@ impl NodeTable {
         told: Evidence,
     ) -> Option<usize> {
         let name = id.base();
-        let told = completed(told, &name, macs);
+        let told = completed(told, id, macs);
         let found = self.find(id, from, macs, &told);
         let of_name = self.by_name.get(&name).map(Vec::as_slice).unwrap_or_default();
         let may_have_name = of_name.len() < MAX_ROWS_OF_A_NAME || found.is_some_and(|index| of_name.contains(&index));

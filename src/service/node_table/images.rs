@@ -157,23 +157,18 @@ impl NodeTable {
 
     /// Forgets what earlier runs knew, of all or of this port. True where there was something.
     fn forget(&mut self, id: Option<&NodeId>) -> bool {
-        let port = |id: &NodeId| id.as_str().strip_prefix("mac-")?.parse::<MacAddr>().ok();
         match id {
             None => {
                 self.remembered = Remembered::default();
                 true
             }
-            Some(id) => port(id).and_then(|mac| self.remembered.take(mac)).is_some(),
+            Some(id) => id.mac().and_then(|mac| self.remembered.take(mac)).is_some(),
         }
     }
 
     /// Rows of a name, or of a port.
     fn rows_of(&self, id: &NodeId) -> Vec<usize> {
-        let port = id
-            .as_str()
-            .strip_prefix("mac-")
-            .and_then(|mac| mac.parse::<MacAddr>().ok());
-        let by_port = port.and_then(|mac| self.by_mac.get(&mac)).copied();
+        let by_port = id.mac().and_then(|mac| self.by_mac.get(&mac)).copied();
         let named = |index: &usize| {
             let row = &self.rows[*index];
             row.name.as_ref() == Some(id) || row.stored_as.as_ref() == Some(id)

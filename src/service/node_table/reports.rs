@@ -120,7 +120,7 @@ impl NodeTable {
     pub fn knows(&self, id: &NodeId, from: IpAddr, report: &StageReport) -> bool {
         let name = id.base();
         let told = report.evidence.clone().unwrap_or_default().checked();
-        let told = completed(told, &name, &report.macs);
+        let told = completed(told, id, &report.macs);
         let found = self.find(id, Some(from), &report.macs, &told);
         found.is_some_and(|index| self.rows[index].name.as_ref() == Some(&name))
     }

@@ -914,3 +914,22 @@ fn rows_that_became_one_make_room() {
             .all(|row| row.macs.len() == 4 && row.address.is_some())
     );
 }
+
+/// A machine under a heavy load: nobody answers it in time what its ports are.
+#[test]
+fn who_is_named_by_a_port_and_lists_none_has_the_row_of_that_port() {
+    let mut nodes = NodeTable::default();
+    nodes.heard(mac(1), true, at_second(1.0));
+    nodes.addressed(mac(1), ADDRESS, at_second(2.0));
+    let id = NodeId::from_mac(mac(1));
+    nodes.report(&id, ADDRESS_6, &at(Stage::Agent, &[]), false, at_second(3.0));
+    nodes.stored(
+        &id,
+        Some(ADDRESS_6),
+        "ab".to_owned(),
+        InventoryFacts::default(),
+        at_second(4.0),
+    );
+    let rows = nodes.all();
+    assert_eq!((rows.len(), rows[0].stage), (1, Stage::Stored));
+}
