@@ -29,7 +29,7 @@ use crate::model::identity::Evidence;
 use crate::model::{ImageWord, MacAddr, NodeId, PinnedImage, RootForm, Stage, layout};
 use crate::probe::text::decimal_size;
 use crate::role::boot_from::asked::Config;
-use crate::role::boot_from::machine::memory_bytes;
+use crate::role::boot_from::machine::{is_by_kexec, memory_bytes};
 use crate::role::boot_from::run;
 use crate::role::first_stage::{self, Ports};
 use crate::role::peer::session::Session;
@@ -90,7 +90,8 @@ async fn give_up(session: &Session, pinned: &PinnedImage, why: String) -> anyhow
         version: Some(pinned.version.clone()),
     };
     console!("{why}; no other try would change that");
-    if session.gives_up(image, why).await {
+    // From one kernel to the next and on, devices meet what nobody tries: its firmware is asked in between.
+    if session.gives_up(image, why).await && !is_by_kexec() {
         console!("its master has something else for this machine: starting that");
         let config = Config {
             url: format!("http://{}/boot.ipxe", session.master),

@@ -149,9 +149,34 @@ pub(super) fn kexec_facts() -> KexecFacts {
     }
 }
 
+/// Whether it was another kernel that started this one, and no firmware: by the kind of boot loader that is kexec's (0xD,
+/// Documentation/arch/x86/boot.rst, type_of_loader). Other processors have no such word.
+pub(crate) fn is_by_kexec() -> bool {
+    is_kexec(text(Path::new("/"), "proc/sys/kernel/bootloader_type").as_deref())
+}
+
+fn is_kexec(loader_type: Option<&str>) -> bool {
+    let kind = loader_type.and_then(|text| text.trim().parse::<u32>().ok());
+    kind.is_some_and(|kind| kind >> 4 == 0xd)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_knows_that_another_one_started_it() {
+        // iPXE's, GRUB's, that of QEMU, and kexec's (linux arch/x86/kernel/kexec-bzimage64.c).
+        for (said, is) in [
+            (None, false),
+            (Some("102"), false),
+            (Some("114"), false),
+            (Some("176"), false),
+            (Some("208\n"), true),
+        ] {
+            assert_eq!(is_kexec(said), is, "{said:?}");
+        }
+    }
 
     #[test]
     fn a_port_is_named_by_its_pci_function() {

@@ -12,6 +12,9 @@ use crate::model::{ImageName, ImageVersion, ImageWord, MacAddr};
 /// Versions of which failed starts are remembered for one node; the oldest is forgotten.
 const MAX_VERSIONS: usize = 8;
 
+/// Of a machine's own words why it cannot start one.
+const MAX_WHY_CHARS: usize = 300;
+
 /// A version of an image.
 pub(crate) type Version = (ImageName, ImageVersion);
 
@@ -26,6 +29,8 @@ pub(crate) struct Attempts {
     last_up: Option<Version>,
     /// What failed last was an image, and nothing else that it was given since.
     is_last_failed: bool,
+    /// What the machine itself said of a version that it cannot start.
+    said: Option<(Version, String)>,
 }
 
 /// What a later run of the master is to know of them, by the ports of their machine.
@@ -113,7 +118,7 @@ impl Attempts {
 
     /// The machine itself found that it cannot start this version, as it has too little memory for it: that is worth as many failed starts as
     /// make it be given up. True where it is what it was given; a master that was started since does not know what it gave.
-    pub(crate) fn gave_up(&mut self, version: &Version, limit: u32) -> bool {
+    pub(crate) fn gave_up(&mut self, version: &Version, limit: u32, why: &str) -> bool {
         self.trying.get_or_insert_with(|| version.clone());
         if self.trying.as_ref() != Some(version) {
             return false;
@@ -123,7 +128,14 @@ impl Attempts {
             self.failed();
         }
         self.trying = None;
+        self.said = Some((version.clone(), why.chars().take(MAX_WHY_CHARS).collect()));
         true
+    }
+
+    /// Why the machine itself cannot start this version, in its own words.
+    pub(crate) fn why(&self, version: &Version) -> Option<&str> {
+        let said = self.said.as_ref().filter(|(of, _)| of == version);
+        said.map(|(_, why)| why.as_str())
     }
 
     /// Its system said that it is up, and which it is; `is_its`: it is certain that it was this machine that said so. True where that is
@@ -148,6 +160,7 @@ impl Attempts {
             self.trying = old.trying;
         }
         self.last_up = self.last_up.take().or(old.last_up);
+        self.said = self.said.take().or(old.said);
         let has_room = self.failed.len() + old.failed.len() <= MAX_VERSIONS;
         for (version, count) in old.failed {
             match self.failed.iter_mut().find(|(known, _)| *known == version) {
@@ -180,6 +193,7 @@ impl Attempts {
     /// A person wants it tried again.
     pub(crate) fn forget(&mut self) {
         self.failed.clear();
+        self.said = None;
     }
 
     /// Failed starts of a version in a row.
@@ -342,8 +356,12 @@ mod tests {
         let mut attempts = Attempts::default();
         attempts.will_start(Some(version(2)));
         // That is not what it was given.
-        assert!(!attempts.gave_up(&version(1), 3));
-        assert!(attempts.gave_up(&version(2), 3));
+        assert!(!attempts.gave_up(&version(1), 3, "no"));
+        assert!(attempts.gave_up(&version(2), 3, &"w".repeat(999)));
+        assert_eq!(
+            (attempts.why(&version(2)), attempts.why(&version(1))),
+            (Some(&*"w".repeat(300)), None)
+        );
         assert_eq!(attempts.decide(&choices(2, Some(1), false)), Decision::Previous);
         assert_eq!(attempts.decide(&choices(2, Some(1), true)), Decision::Failsafe);
         // Its boot program is back for the next one: that is no failure of it.
@@ -355,7 +373,7 @@ mod tests {
             limit: 0,
             ..choices(2, None, false)
         };
-        assert!(attempts.gave_up(&version(2), 0));
+        assert!(attempts.gave_up(&version(2), 0, "no"));
         assert_eq!(attempts.decide(&never), Decision::Wanted);
     }
 

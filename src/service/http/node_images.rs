@@ -80,11 +80,12 @@ pub(super) async fn plan(
         Some(Ok(found)) => found,
     };
     let choices = found.choices(settings);
-    let (decision, failed) = {
+    let (decision, failed, said) = {
         let table = site.node_table();
         (
             table.decide(mac, client, &choices),
             table.failed_starts(mac, client, &choices.wanted),
+            table.why_given_up(mac, client, &choices.wanted),
         )
     };
     if decision == Decision::Wanted {
@@ -95,7 +96,10 @@ pub(super) async fn plan(
         1 => "once".to_owned(),
         failed => format!("{failed} times"),
     };
-    let mut why = format!("{name}@{version} was started {times} and did not come up");
+    let mut why = match said {
+        Some(said) => format!("{name}@{version} does not start there: {said}"),
+        None => format!("{name}@{version} was started {times} and did not come up"),
+    };
     if let Some(previous) = found
         .previous
         .filter(|previous| previous != version && (!found.was_up || decision == Decision::Previous))

@@ -146,9 +146,11 @@ async fn has_other(
         return false;
     };
     let given = (image.name.clone(), version);
-    let is_noted = site
-        .node_table()
-        .gave_up(client, &report.macs, &given, settings.failsafe_after(&given.0));
+    let end = (
+        settings.failsafe_after(&given.0),
+        report.failure.as_deref().unwrap_or_default(),
+    );
+    let is_noted = site.node_table().gave_up(client, &report.macs, &given, end);
     if !is_noted {
         return false;
     }

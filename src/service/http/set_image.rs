@@ -231,7 +231,7 @@ pub(crate) fn rolling(site: &Site) -> Option<String> {
         }
     }
     if !fared.failed.is_empty() {
-        words += "; no further one is told to start again. `recon node retry` has those try again, and set-image another version";
+        words += "; no further one is told to start again. `recon node retry --all` has them try again, and set-image another version";
     }
     Some(words)
 }

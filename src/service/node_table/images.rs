@@ -37,6 +37,11 @@ impl NodeTable {
         self.attempts(mac, address).count(version)
     }
 
+    /// Why a machine itself cannot start this version, in its own words.
+    pub(crate) fn why_given_up(&self, mac: Option<MacAddr>, address: IpAddr, version: &Version) -> Option<String> {
+        self.attempts(mac, address).why(version).map(str::to_owned)
+    }
+
     /// Changes what is known of the starts of a row's machine, of which earlier runs may have known something by these ports.
     pub(super) fn with_starts<T>(
         &mut self,
@@ -53,12 +58,18 @@ impl NodeTable {
     }
 
     /// The machine at this address itself found that it cannot start this version. `limit`: failed starts of a version before it is given up.
-    /// True where that is what it was given.
-    pub(crate) fn gave_up(&mut self, address: IpAddr, macs: &[MacAddr], version: &Version, limit: u32) -> bool {
+    /// True where that is what it was given. `why`: in its own words.
+    pub(crate) fn gave_up(
+        &mut self,
+        address: IpAddr,
+        macs: &[MacAddr],
+        version: &Version,
+        (limit, why): (u32, &str),
+    ) -> bool {
         let Some(index) = self.by_address.get(&address).copied() else {
             return false;
         };
-        self.with_starts(index, macs, |starts| starts.attempts.gave_up(version, limit))
+        self.with_starts(index, macs, |starts| starts.attempts.gave_up(version, limit, why))
     }
 
     /// It is in the failsafe system, or on its way there.

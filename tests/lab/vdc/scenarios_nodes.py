@@ -41,7 +41,8 @@ _MOTD = "{{hostname}} runs {{image}} at {{site}}\n"
 _RULES = {
     **{name: f'image = "compute"\nhostname = "{own}"\noverlays = ["base"]' for name, own in _HOST_NAMES.items()},
     "node-2": 'image = "gpu"',
-    "small-node": 'image = "compute"',
+    # Of which there is one version only, whatever other scenarios bring.
+    "small-node": 'image = "single"',
     "cut-node": 'image = "compute"',
     "roll-node": 'image = "compute"',
     "cut-packed": 'image = "compute"\nroot = "squashfs"',
@@ -91,7 +92,8 @@ class Farm(Environment):
             self.broken.parent.mkdir(parents=True)
             self.broken.write_text(_BROKEN)
             self._add_twice(image, data)
-        for name in ("compute", "gpu") if "node-2" in self.nodes else ("compute",):
+        of_nodes = {"node-2": "gpu", "small-node": "single"}
+        for name in ["compute", *(of_nodes[name] for name in self.names if name in of_nodes)]:
             self.recon("image", "add", str(image), "--name", name, "--data", str(data))
         listed = self.recon("image", "list", "--data", str(data))
         found = re.search(r"(?m)^compute@([0-9a-f]{12})  nodes start it$", listed)
