@@ -314,6 +314,8 @@ async fn what_a_node_gives_up_is_not_given_to_it_again() {
         text.contains(" postaction=failsafe ") && text.contains("compute%40"),
         "{text}"
     );
+    let why = format!("compute@{new} does not start there: too little memory, nor did the one before, compute@{old}");
+    assert_eq!(site.node_table().all()[0].failsafe, Some(why));
     stop.cancel();
     running.await.unwrap().unwrap();
 }
