@@ -29,8 +29,8 @@ pub(crate) struct Attempts {
     last_up: Option<Version>,
     /// What failed last was an image, and nothing else that it was given since.
     is_last_failed: bool,
-    /// What the machine itself said of a version that it cannot start.
-    said: Option<(Version, String)>,
+    /// What the machine itself said of versions that it cannot start.
+    said: Vec<(Version, String)>,
 }
 
 /// What a later run of the master is to know of them, by the ports of their machine.
@@ -128,13 +128,18 @@ impl Attempts {
             self.failed();
         }
         self.trying = None;
-        self.said = Some((version.clone(), why.chars().take(MAX_WHY_CHARS).collect()));
+        self.said.retain(|(of, _)| of != version);
+        if self.said.len() == MAX_VERSIONS {
+            self.said.remove(0);
+        }
+        self.said
+            .push((version.clone(), why.chars().take(MAX_WHY_CHARS).collect()));
         true
     }
 
     /// Why the machine itself cannot start this version, in its own words.
     pub(crate) fn why(&self, version: &Version) -> Option<&str> {
-        let said = self.said.as_ref().filter(|(of, _)| of == version);
+        let said = self.said.iter().find(|(of, _)| of == version);
         said.map(|(_, why)| why.as_str())
     }
 
@@ -160,7 +165,9 @@ impl Attempts {
             self.trying = old.trying;
         }
         self.last_up = self.last_up.take().or(old.last_up);
-        self.said = self.said.take().or(old.said);
+        if self.said.is_empty() {
+            self.said = old.said;
+        }
         let has_room = self.failed.len() + old.failed.len() <= MAX_VERSIONS;
         for (version, count) in old.failed {
             match self.failed.iter_mut().find(|(known, _)| *known == version) {
@@ -193,7 +200,7 @@ impl Attempts {
     /// A person wants it tried again.
     pub(crate) fn forget(&mut self) {
         self.failed.clear();
-        self.said = None;
+        self.said.clear();
     }
 
     /// Failed starts of a version in a row.
