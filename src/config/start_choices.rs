@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::mac_pattern::MacPattern;
 use super::marks::Marks;
 use crate::model::node::is_uuid;
-use crate::model::{ImageWord, MacAddr};
+use crate::model::{ImageWord, MacAddr, as_text};
 
 /// More of them than a person makes.
 const MAX_CHOICES: usize = 1000;
@@ -106,11 +106,8 @@ impl StartChoices {
 
     /// What a machine starts by a person's choice.
     pub(super) fn of(&self, macs: &[MacAddr], marks: Marks<'_>) -> Option<&Start> {
-        self.choice(macs, marks).map(|choice| &choice.start)
-    }
-
-    fn choice(&self, macs: &[MacAddr], marks: Marks<'_>) -> Option<&Choice> {
-        self.0.iter().rev().find(|choice| choice.whom.is(macs, marks))
+        let last = self.0.iter().rev().find(|choice| choice.whom.is(macs, marks));
+        last.map(|choice| &choice.start)
     }
 
     /// The change that goes through the room, and what it brings.
@@ -186,25 +183,7 @@ impl fmt::Display for Start {
     }
 }
 
-macro_rules! as_string {
-    ($($kind:ty),*) => {$(
-        impl TryFrom<String> for $kind {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-
-        impl From<$kind> for String {
-            fn from(kind: $kind) -> String {
-                kind.to_string()
-            }
-        }
-    )*};
-}
-
-as_string!(Whom, Start);
+as_text!(String: Whom, Start);
 
 #[cfg(test)]
 mod tests {

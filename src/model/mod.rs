@@ -20,6 +20,7 @@ macro_rules! as_text {
         )+
     };
 }
+pub(crate) use as_text;
 
 pub mod api;
 pub(crate) mod arch;

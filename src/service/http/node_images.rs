@@ -46,6 +46,21 @@ impl Found {
     }
 }
 
+/// What a word means now. Blocks.
+///
+/// # Errors
+/// There is no such image; as a sentence.
+pub(super) fn look_up(site: &Site, word: ImageWord) -> Result<Found, String> {
+    let images = &site.images;
+    let wanted = images.find(&word)?;
+    Ok(Found {
+        previous: images.previous(&word),
+        was_up: images.was_up(&wanted.pinned.name, &wanted.pinned.version),
+        word,
+        wanted,
+    })
+}
+
 /// The image of a machine that starts one, or the word for it and why there is none.
 pub(super) async fn found(
     site: &Arc<Site>,
@@ -54,16 +69,9 @@ pub(super) async fn found(
 ) -> Option<Result<Found, (ImageWord, String)>> {
     let word = settings.image(who.mac.as_slice(), who.marks())?.clone();
     let (from, given) = (Arc::clone(site), word.clone());
-    let look = move || {
-        let images = &from.images;
-        Ok(images.find(&given).map(|wanted| Found {
-            previous: images.previous(&given),
-            was_up: images.was_up(&wanted.pinned.name, &wanted.pinned.version),
-            word: given,
-            wanted,
-        }))
-    };
-    let found = blocking(look).await.unwrap_or_else(|error| Err(error.to_string()));
+    let found = blocking(move || Ok(look_up(&from, given)))
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()));
     Some(found.map_err(|why| (word, why)))
 }
 

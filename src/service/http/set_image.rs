@@ -13,7 +13,6 @@ use crate::config::{Marks, Settings};
 use crate::model::api::{SetImage, StageReport};
 use crate::model::console::console;
 use crate::model::{MacAddr, NodeId, layout};
-use crate::service::boot::attempts::Choices;
 use crate::service::workers::blocking;
 use crate::store::fs_ops::Disk;
 use crate::store::json_lines;
@@ -199,15 +198,9 @@ pub(crate) fn rolling(site: &Site) -> Option<String> {
         (choice.clone(), roll.clone())
     };
     let Start::Image(word) = &choice.start else { return None };
-    let image = match site.images.find(word) {
-        Ok(image) => image,
+    let choices = match node_images::look_up(site, word.clone()) {
+        Ok(found) => found.choices(&site.settings.now()),
         Err(why) => return Some(format!("{why}: no node is told to start again")),
-    };
-    let choices = Choices {
-        wanted: (image.pinned.name.clone(), image.pinned.version.clone()),
-        previous: site.images.previous(word),
-        was_up: site.images.was_up(&image.pinned.name, &image.pinned.version),
-        limit: site.settings.now().failsafe_after(&image.pinned.name),
     };
     let (fared, (with, others)) = {
         let table = site.node_table();
