@@ -153,6 +153,7 @@ impl Attempts {
             return false;
         }
         self.failed.retain(|(known, _)| known != version);
+        self.said.retain(|(known, _)| known != version);
         if is_its {
             self.last_up = Some(version.clone());
         }
@@ -374,6 +375,10 @@ mod tests {
         // Its boot program is back for the next one: that is no failure of it.
         attempts.failed();
         assert_eq!(attempts.count(&version(2)), 3);
+        // Once it came up there, what was said of it before explains nothing.
+        attempts.will_start(Some(version(2)));
+        assert!(attempts.came_up(&version(2), true));
+        assert_eq!(attempts.why(&version(2)), None);
         // Nothing is given up where the settings say so.
         let mut attempts = Attempts::default();
         let never = Choices {
